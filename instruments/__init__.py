@@ -1,0 +1,1 @@
+"""Virtual instruments, one file each."""

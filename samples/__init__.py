@@ -1,0 +1,1 @@
+"""Kinds of specimen, one file each."""

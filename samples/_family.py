@@ -1,0 +1,21 @@
+"""The family of samples: recipes of specimens."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from nanophantom.simcore.models import Family
+from nanophantom.simcore.runs import Run
+from nanophantom.simcore.specimens import Specimen
+
+
+class Sample(Family):
+    """A recipe of a specimen; ``make(run)`` draws one."""
+
+    folder: ClassVar[str] = "nanophantom.samples"
+    entry_point_group: ClassVar[str] = "nanophantom.samples"
+
+    @abstractmethod
+    def make(self, run: Run) -> Specimen:
+        """Build the specimen; the same run gives the same specimen."""

@@ -1,0 +1,1 @@
+"""From structure files and lattices to oriented, carved, column-labelled atoms."""

@@ -1,0 +1,1 @@
+"""Recipes: a sample, an instrument and the tasks set on their data."""

@@ -1,0 +1,1 @@
+"""Types, machinery and physics shared by every virtual instrument."""

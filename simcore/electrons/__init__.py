@@ -1,0 +1,1 @@
+"""Electron scattering and imaging: lengths in Å, energies in keV, phases in rad."""

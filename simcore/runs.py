@@ -1,0 +1,135 @@
+"""The address of a random choice, and the contract between instruments and the store.
+
+``instrument.plan(specimen, run)`` draws everything that is drawn once and returns an
+:class:`Acquisition`; ``acquisition.expose(i)`` is a pure function of ``i``, so any frame can
+be made alone, in any order, on any worker.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nanophantom.simcore.fields import Array, Axis, Field, Measured, Table
+from nanophantom.simcore.streams import stream
+
+
+@dataclass(frozen=True)
+class Run:
+    """An address and nothing more: a root seed and the path of names that leads here."""
+
+    seed: int
+    path: tuple[str, ...] = ()
+
+    def at(self, name: str, index: int) -> Run:
+        """Go deeper: ``run.at("frame", 7)``."""
+        return Run(self.seed, (*self.path, f"{name}:{index}"))
+
+    def rng(self, cause: str, index: int | None = None) -> np.random.Generator:
+        """Return the stream of one physical cause (of one frame, say) at this address."""
+        name = cause if index is None else f"{cause}:{index}"
+        return stream(self.seed, (*self.path, name))
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What one exposure gave: measured signals and this frame's truth, by name."""
+
+    index: int
+    signals: Mapping[str, Array]
+    truth: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class SignalSpec:
+    """Shape and meaning of one signal of a frame, known before anything is computed."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    axes: tuple[Axis, ...]
+    unit: str
+    ideal: str | None = None
+    """Name of the frame truth that holds this signal's noise-free expectation."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What making a dataset will take, estimated before the start."""
+
+    memory_bytes: int
+    """Peak of one worker process."""
+    disk_bytes: int
+    """Size of the dataset, an upper estimate."""
+    cpu_s: float
+    """Processor seconds on a present-day core, a rough estimate."""
+
+
+Parts = Mapping[str, Array]
+"""Frame-independent intermediate results by name, read-only."""
+
+
+class Acquisition(ABC):
+    """Everything drawn once for one item: schedule, paths, states. Picklable.
+
+    The work that frames share (exit waves of the thermal configurations, say) is declared in
+    :meth:`parts`: independent pure functions that a driver may run on any worker, keep, and
+    hand to every :meth:`expose`. Made alone, a frame computes the parts that it needs.
+    """
+
+    n_frames: int
+
+    @abstractmethod
+    def signals(self) -> Mapping[str, SignalSpec]:
+        """Return the signals that every frame will hold."""
+
+    @abstractmethod
+    def settings(self) -> Mapping[str, Any]:
+        """Return the nominal settings an operator would know, named with their units."""
+
+    @abstractmethod
+    def expose(self, i: int, parts: Parts | None = None) -> Frame:
+        """Make frame ``i``; the same bytes whoever asks, in whatever order."""
+
+    @abstractmethod
+    def truth(self) -> Mapping[str, Table]:
+        """Return the truth of the whole item as tables, before any frame is made."""
+
+    @abstractmethod
+    def cost(self) -> Cost:
+        """Estimate memory, disk and time without doing the work."""
+
+    def parts(self) -> Mapping[str, Callable[[], Array]]:
+        """Return the shared intermediate results: name -> pure, picklable function."""
+        return {}
+
+    def transforms(self) -> tuple[tuple[tuple[int, int], str], ...]:
+        """Return the (shape, dtype) of the FFTs to be planned once, before workers start."""
+        return ()
+
+    def make_parts(self) -> dict[str, Array]:
+        """Compute every part here, one after another."""
+        return {name: make() for name, make in self.parts().items()}
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Expose every frame in order, computing the shared parts once."""
+        parts = self.make_parts()
+        return (self.expose(i, parts) for i in range(self.n_frames))
+
+    def measure(self) -> Measured:
+        """Expose every frame and return what an operator would see (truth left out)."""
+        frames = list(self)
+        return Measured(
+            signals={
+                name: Field(
+                    np.stack([f.signals[name] for f in frames]),
+                    (Axis("frame", 1.0, ""), *spec.axes),
+                    spec.unit,
+                )
+                for name, spec in self.signals().items()
+            },
+            settings=self.settings(),
+        )

@@ -1,0 +1,1 @@
+"""Where estimates meet truth: tasks, scores, limits and reports."""
