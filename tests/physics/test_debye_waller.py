@@ -1,0 +1,185 @@
+"""Thermal displacements: limits of the Debye model, published B factors, statistics."""
+
+import numpy as np
+import pytest
+from ase.data import atomic_masses, atomic_numbers
+from scipy import constants as codata
+from scipy.integrate import quad
+
+from nanophantom.simcore.electrons.debye_waller import (
+    _debye_temperatures,
+    b_factor_debye,
+    debye_temperature,
+    displace,
+    rms_displacement,
+)
+
+
+def debye_b_by_integration(Z, temperature_k, theta_k):
+    """Return B from the phonon spectrum: 8 pi^2 (hbar / 2 M) <coth(hbar w / 2 k T) / w>."""
+    mass = atomic_masses[Z] * codata.atomic_mass
+    edge = codata.Boltzmann * theta_k / codata.hbar
+
+    def density_times_amplitude(w):
+        occupation = 1 / np.tanh(codata.hbar * w / (2 * codata.Boltzmann * temperature_k))
+        return 3 * w**2 / edge**3 * occupation / w
+
+    knee = min(5 * temperature_k / theta_k, 0.9)
+    mean, _ = quad(
+        lambda u: edge * density_times_amplitude(u * edge), 0, 1, points=[knee], epsrel=1e-10
+    )
+    return 8 * np.pi**2 * codata.hbar / (2 * mass) * mean * 1e20
+
+
+@pytest.mark.parametrize("temperature", [4, 40, 90, 293, 1200])
+@pytest.mark.parametrize("symbol", ["C", "Si", "Au"])
+def test_closed_form_equals_the_integral_over_the_debye_spectrum(symbol, temperature):
+    """The dilogarithm gives what the density of states integrates to."""
+    Z = atomic_numbers[symbol]
+    expected = debye_b_by_integration(Z, temperature, debye_temperature(Z))
+    assert b_factor_debye(Z, temperature) == pytest.approx(expected, rel=1e-7)
+
+
+def test_hot_crystals_move_in_proportion_to_temperature():
+    """B -> 6 h^2 T / (M k Theta^2), the classical limit, with the first quantum correction."""
+    theta, mass = 165.0, atomic_masses[79] * codata.atomic_mass
+    for temperature in (5e3, 5e4):
+        classical = 6 * codata.h**2 * temperature / (mass * codata.k * theta**2) * 1e20
+        x = theta / temperature
+        b = b_factor_debye(79, temperature, theta)
+        assert b == pytest.approx(classical * (1 + x**2 / 36), rel=1e-8)
+
+
+def test_cold_crystals_keep_their_zero_point_motion():
+    """At 0 K B = 3 h^2 / (2 M k Theta), and the limit is reached smoothly."""
+    theta, mass = 1914.5, atomic_masses[6] * codata.atomic_mass
+    zero_point = 1.5 * codata.h**2 / (mass * codata.k * theta) * 1e20
+    assert b_factor_debye(6, 0, theta) == pytest.approx(zero_point, rel=1e-12)
+    assert b_factor_debye(6, 0.01, theta) == pytest.approx(zero_point, rel=1e-9)
+
+
+# B at room temperature calculated from measured phonons: V. F. Sears & S. A. Shelley, Acta Cryst.
+# A47 (1991) 441 (independent of the data that the Debye temperatures come from)
+SEARS_293_K = {
+    "Li": 4.9, "Na": 6.6, "Al": 0.81, "K": 10.7, "V": 0.58, "Cr": 0.263, "Fe": 0.34, "Cu": 0.56,
+    "Nb": 0.45, "Mo": 0.220, "Pd": 0.45, "Ag": 0.73, "Ta": 0.32, "W": 0.161, "Pt": 0.37,
+    "Au": 0.62, "Pb": 2.11,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("symbol", "published"), SEARS_293_K.items())
+def test_room_temperature_b_factors_of_metals(symbol, published):
+    """17 metals agree with Sears & Shelley within 3.5 % (Au, Cu within 1.4 %)."""
+    assert b_factor_debye(atomic_numbers[symbol], 293) == pytest.approx(published, rel=0.035)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "published", "tolerance"),
+    [
+        # V. F. Sears & S. A. Shelley (1991), their list of measured values at room temperature
+        ("Ni", 0.37, 0.02),
+        ("Cu", 0.57, 0.01),
+        ("Si", 0.45, 0.02),
+        ("Ge", 0.57, 0.01),
+    ],
+)
+def test_room_temperature_b_factors_measured(symbol, published, tolerance):
+    """Measured values, where the calculated ones are disputed (Ni, Si, Ge), and Cu."""
+    assert b_factor_debye(atomic_numbers[symbol], 293) == pytest.approx(published, rel=tolerance)
+
+
+def test_gold_at_room_temperature():
+    """Gold at 293 K: 0.62 Å^2 (Peng et al. 1996 at 270 K, 0.5714, scaled to 293 K)."""
+    assert b_factor_debye(79, 293) == pytest.approx(0.62, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "temperature", "published"),
+    [
+        # Peng, Ren, Dudarev & Whelan, Acta Cryst. A52 (1996) 456, table 1: the quantum regime,
+        # which the Debye temperatures (their 270 K) were not taken from
+        ("Be", 85, 0.3637),
+        ("C", 85, 0.1299),
+        ("Al", 90, 0.3374),
+        ("Si", 140, 0.2607),
+        ("Cr", 90, 0.1274),
+        ("Fe", 90, 0.1493),
+        ("Ni", 85, 0.1502),
+    ],
+)
+def test_cold_b_factors_of_peng(symbol, temperature, published):
+    """Zero-point motion and heat together: within 5 % of sums over real phonon spectra."""
+    assert b_factor_debye(atomic_numbers[symbol], temperature) == pytest.approx(published, rel=0.05)
+
+
+@pytest.mark.parametrize(("temperature", "low", "high"), [(100, 29.7, 30.0), (300, 57.7, 59.5)])
+def test_silicon_powder_refinements(temperature, low, high):
+    """<u^2> of Si in 1e-4 Å^2 from two refinements of one powder (PMC8086158, table 2)."""
+    u_squared = rms_displacement(b_factor_debye(14, temperature)) ** 2 * 1e4
+    assert low * 0.97 < u_squared < high
+
+
+def test_every_listed_element_gives_a_sensible_b_factor():
+    """All tabulated Debye temperatures give an rms between 0.03 and 0.5 Å at 293 K."""
+    for symbol in _debye_temperatures():
+        rms = rms_displacement(b_factor_debye(atomic_numbers[symbol], 293))
+        assert 0.03 < rms < 0.5, symbol
+
+
+def test_unknown_elements_are_named_and_bad_temperatures_refused():
+    """Oxygen has no Debye temperature of its own."""
+    with pytest.raises(ValueError, match="known for O: give its B factor"):
+        b_factor_debye(8, 293)
+    assert b_factor_debye(8, 293, debye_temperature_k=500) > 0
+    with pytest.raises(ValueError, match="temperature_k must be zero or positive"):
+        b_factor_debye(79, -1)
+    with pytest.raises(ValueError, match="debye_temperature_k must be positive"):
+        b_factor_debye(79, 293, 0)
+    with pytest.raises(ValueError, match="B factor must be zero or positive"):
+        rms_displacement(-0.1)
+
+
+def test_displacements_have_the_asked_variance_in_every_direction():
+    """Each axis of each kind of atom has its own rms; axes and atoms are independent."""
+    n = 100_000
+    rms = np.where(np.arange(n) % 2, 0.05, 0.12)
+    at_rest = np.random.default_rng(1).uniform(0, 50, (n, 3))
+    u = displace(at_rest, rms, np.random.default_rng(2)) - at_rest
+    for kind, expected in ((0, 0.12), (1, 0.05)):
+        # the variance of 50 000 normal numbers scatters by sqrt(2/n) = 0.6 %: four sigma
+        np.testing.assert_allclose(u[kind::2].var(axis=0), expected**2, rtol=0.025)
+        assert np.abs(u[kind::2].mean(axis=0)).max() < 4 * expected / np.sqrt(n / 2)
+    correlation = np.corrcoef(u.T) - np.eye(3)
+    assert np.abs(correlation).max() < 4 / np.sqrt(n)
+    neighbours = np.corrcoef(u[:-1, 0], u[1:, 0])[0, 1]
+    assert abs(neighbours) < 4 / np.sqrt(n)
+
+
+def test_displaced_atoms_scatter_like_a_debye_waller_factor():
+    """The mean of exp(2 pi i k u) over atoms is exp(-B k^2 / 4)."""
+    b, k, n = 0.62, 0.8, 200_000
+    u = displace(np.zeros((n, 3)), rms_displacement(b), np.random.default_rng(3))
+    mean = np.exp(2j * np.pi * k * u[:, 0]).mean()
+    assert abs(mean - np.exp(-b * k**2 / 4)) < 4 / np.sqrt(n)
+
+
+def test_one_atoms_amplitude_does_not_move_the_others():
+    """The same generator moves all other atoms bit-identically; zero rms leaves an atom at rest."""
+    at_rest = np.random.default_rng(4).uniform(0, 10, (20, 3))
+    rms = np.full(20, 0.08)
+    before = displace(at_rest, rms, np.random.default_rng(5))
+    rms[7] = 0.0
+    after = displace(at_rest, rms, np.random.default_rng(5))
+    np.testing.assert_array_equal(after[7], at_rest[7])
+    np.testing.assert_array_equal(np.delete(after, 7, axis=0), np.delete(before, 7, axis=0))
+
+
+def test_positions_and_amplitudes_must_fit():
+    """Wrong shapes and negative amplitudes raise."""
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match=r"\(n, 3\)"):
+        displace(np.zeros((4, 2)), 0.1, rng)
+    with pytest.raises(ValueError, match="one number or 4"):
+        displace(np.zeros((4, 3)), np.full(3, 0.1), rng)
+    with pytest.raises(ValueError, match="zero or positive"):
+        displace(np.zeros((4, 3)), -0.1, rng)
