@@ -19,8 +19,9 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     SerializeAsAny,
+    ValidationInfo,
     WithJsonSchema,
-    model_validator,
+    field_validator,
 )
 from pydantic.fields import FieldInfo
 
@@ -39,36 +40,18 @@ class Model(BaseModel):
         use_attribute_docstrings=True,
     )
 
-    @model_validator(mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _read_quantities(cls, data: Any) -> Any:
-        """Convert text with units to the unit in the field's name, in tuples too."""
-        if not isinstance(data, Mapping):
-            return data
-        problems = []
-        read = dict(data)
-        for name, value in data.items():
-            if name in cls.model_fields and units.suffix_of(name):
-                try:
-                    read[name] = _convert(value, name)
-                except ValueError as problem:
-                    problems.append((name, str(problem)))
-        if problems:
-            raise QuantityError(problems)
-        return read
+    def _read_quantity(cls, value: Any, info: ValidationInfo) -> Any:
+        """Convert text with a unit to the unit in the field's name, in tuples too."""
+        if info.field_name and units.suffix_of(info.field_name):
+            return _convert(value, info.field_name)
+        return value
 
     @classmethod
     def knobs(cls) -> dict[str, FieldInfo]:
         """Return the declared fields, for documentation, schema and lab page."""
         return dict(cls.model_fields)
-
-
-class QuantityError(ValueError):
-    """Quantities of one model that could not be read, with the fields' names."""
-
-    def __init__(self, problems: list[tuple[str, str]]) -> None:
-        self.problems = problems
-        super().__init__("; ".join(f"{name}: {reason}" for name, reason in problems))
 
 
 def _convert(value: Any, name: str) -> Any:

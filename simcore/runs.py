@@ -8,13 +8,13 @@ be made alone, in any order, on any worker.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from nanophantom.simcore.fields import Array, Axis, Field, Measured, Table
+from nanophantom.simcore.fields import Array, Axis, Table
 from nanophantom.simcore.streams import stream
 
 
@@ -68,8 +68,8 @@ class Cost:
     """Processor seconds on a present-day core, a rough estimate."""
 
 
-Parts = Mapping[str, Array]
-"""Frame-independent intermediate results by name, read-only."""
+Parts = Mapping[str, Mapping[str, Array]]
+"""Frame-independent intermediate results: part name -> named arrays, read-only."""
 
 
 class Acquisition(ABC):
@@ -95,41 +95,24 @@ class Acquisition(ABC):
         """Make frame ``i``; the same bytes whoever asks, in whatever order."""
 
     @abstractmethod
-    def truth(self) -> Mapping[str, Table]:
-        """Return the truth of the whole item as tables, before any frame is made."""
+    def truth(self, parts: Parts | None = None) -> Mapping[str, Table]:
+        """Return the truth of the whole item, as tables by name; needs no frame."""
+
+    @abstractmethod
+    def truth_outline(self) -> Mapping[str, str]:
+        """Return what :meth:`truth` will hold: table name -> one line."""
 
     @abstractmethod
     def cost(self) -> Cost:
         """Estimate memory, disk and time without doing the work."""
 
-    def parts(self) -> Mapping[str, Callable[[], Array]]:
+    def parts(self) -> Mapping[str, Callable[[], Mapping[str, Array]]]:
         """Return the shared intermediate results: name -> pure, picklable function."""
         return {}
 
-    def transforms(self) -> tuple[tuple[tuple[int, int], str], ...]:
-        """Return the (shape, dtype) of the FFTs to be planned once, before workers start."""
-        return ()
+    def warm_up(self) -> None:  # noqa: B027 - most acquisitions have nothing to prepare
+        """Do once in the parent what workers then inherit: plan the FFTs of the parts."""
 
-    def make_parts(self) -> dict[str, Array]:
+    def make_parts(self) -> dict[str, Mapping[str, Array]]:
         """Compute every part here, one after another."""
         return {name: make() for name, make in self.parts().items()}
-
-    def __iter__(self) -> Iterator[Frame]:
-        """Expose every frame in order, computing the shared parts once."""
-        parts = self.make_parts()
-        return (self.expose(i, parts) for i in range(self.n_frames))
-
-    def measure(self) -> Measured:
-        """Expose every frame and return what an operator would see (truth left out)."""
-        frames = list(self)
-        return Measured(
-            signals={
-                name: Field(
-                    np.stack([f.signals[name] for f in frames]),
-                    (Axis("frame", 1.0, ""), *spec.axes),
-                    spec.unit,
-                )
-                for name, spec in self.signals().items()
-            },
-            settings=self.settings(),
-        )

@@ -81,7 +81,7 @@ def _registry() -> Any:
     # pint takes a third of a second to load; only a quantity written as text needs it.
     import pint
 
-    return pint.UnitRegistry(autoconvert_offset_to_baseunit=True)  # type: ignore[var-annotated]
+    return pint.UnitRegistry(autoconvert_offset_to_baseunit=True)
 
 
 def parse(text: str, name: str) -> float:

@@ -1,0 +1,483 @@
+"""A transmission electron microscope: plane-wave imaging of thin atomic specimens.
+
+The specimen's thermal configurations are scattered through by multislice, imaged by the
+aberrated and partially coherent objective, averaged, carried along by the drift during every
+exposure, and counted. The static part (one intensity for each configuration) is shared by
+all frames.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+from pydantic import Field, model_validator
+
+from nanophantom.instruments._family import Instrument
+from nanophantom.simcore import fft
+from nanophantom.simcore.atoms import Atoms, Window
+from nanophantom.simcore.columns import find_truth_columns
+from nanophantom.simcore.electrons import imaging, multislice
+from nanophantom.simcore.electrons.constants import wavelength
+from nanophantom.simcore.electrons.debye_waller import displace, rms_displacement
+from nanophantom.simcore.electrons.grid import Grid
+from nanophantom.simcore.electrons.optics import Aberrations, ImagingOptics
+from nanophantom.simcore.environment import Drift, Path
+from nanophantom.simcore.fields import Array, Axis, Table
+from nanophantom.simcore.models import Model
+from nanophantom.simcore.runs import Acquisition, Cost, Frame, Parts, Run, SignalSpec
+from nanophantom.simcore.sensors import CountingCamera
+from nanophantom.simcore.specimens import HasAtoms, Specimen
+
+Images = npt.NDArray[np.float32]
+
+
+class Exposures(Model):
+    """How often, how long and how brightly the specimen is looked at."""
+
+    n_frames: int = Field(default=40, ge=1)
+    """Number of frames."""
+    dose_e_per_A2: float = Field(default=50.0, gt=0)
+    """Electrons that fall on the specimen during one frame."""
+    exposure_s: float = Field(default=0.4, gt=0)
+    """Length of one exposure."""
+    dead_time_s: float = Field(default=0.0, ge=0)
+    """Time from the end of one exposure to the start of the next; the beam is blanked."""
+
+
+class Multislice(Model):
+    """How finely the scattering is computed."""
+
+    thermal_configurations: int = Field(default=8, ge=1, le=1000)
+    """Frozen-phonon configurations that are averaged."""
+    thermal_motion: bool = True
+    """Displace the atoms by their Debye-Waller factors; off, the lattice stands still."""
+    slice_thickness_nm: float | None = Field(default=None, gt=0, le=2)
+    """Thickness of a slice; none chooses it."""
+    band_limit_mrad: float | None = Field(default=None, gt=0, le=400)
+    """Largest scattering angle that is kept; none takes twice the aperture, 50 mrad at least."""
+    oversampling: float | None = Field(
+        default=None, ge=1, le=8, json_schema_extra={"dimensionless": True}
+    )
+    """Nyquist frequency of the grid over the band limit; none decides by the heaviest atom."""
+    margin_nm: float = Field(default=0.6, ge=0.1, le=20)
+    """Specimen simulated beyond each edge of the view, on top of what the drift brings in."""
+    scattering_factors: Literal["lobato", "kirkland"] = "lobato"
+    """Table of electron scattering factors."""
+
+
+class TEM(Instrument):
+    """Plane-wave TEM with an aberration-corrected objective and a counting camera."""
+
+    kind: Literal["tem"] = "tem"
+    energy_kev: float = Field(default=300.0, ge=10, le=3000)
+    """Beam energy."""
+    optics: ImagingOptics = ImagingOptics(
+        defocus_nm=6.0,
+        aberrations=Aberrations(c30_um=-13.0),
+        aperture_mrad=30.0,
+        focal_spread_nm=2.0,
+        convergence_mrad=0.2,
+    )
+    """Objective lens and coherence."""
+    beam_tilt_mrad: tuple[float, float] = (0.0, 0.0)
+    """Tilt of the illumination (x, y)."""
+    stage_tilt_mrad: tuple[float, float] = (0.0, 0.0)
+    """Rotation of the specimen about the x and the y axis."""
+    exposures: Exposures = Exposures()
+    """Schedule and dose."""
+    camera: CountingCamera = CountingCamera()
+    """Detector."""
+    drift: Drift = Drift()
+    """Specimen drift."""
+    multislice: Multislice = Multislice()
+    """Numerical settings of the scattering."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        angles = (*self.beam_tilt_mrad, *self.stage_tilt_mrad)
+        if max(abs(a) for a in angles) > 500:
+            raise ValueError("beam_tilt_mrad and stage_tilt_mrad must lie within ±500 mrad")
+        aperture, band = self.optics.aperture_mrad, self.multislice.band_limit_mrad
+        if aperture is not None and band is not None and aperture > band:
+            raise ValueError(
+                f"multislice.band_limit_mrad ({band:g}) is below optics.aperture_mrad "
+                f"({aperture:g}); the aperture would pass angles that were never computed"
+            )
+        return self
+
+    @classmethod
+    def small(cls) -> Self:
+        """Return three small frames, cheap enough for tests."""
+        return cls(
+            exposures=Exposures(n_frames=3),
+            camera=CountingCamera(width_px=96, height_px=80, pixel_size_nm=0.02),
+            multislice=Multislice(thermal_configurations=2, margin_nm=0.2),
+            drift=Drift(speed_nm_per_s=0.05),
+        )
+
+    @property
+    def band_limit_mrad(self) -> float:
+        """Largest scattering angle that is kept."""
+        if self.multislice.band_limit_mrad is not None:
+            return self.multislice.band_limit_mrad
+        return max(50.0, 2.0 * (self.optics.aperture_mrad or 0.0))
+
+    def plan(self, specimen: Specimen, run: Run) -> TEMAcquisition:
+        """Draw the drift path, choose the grids and ask the specimen for its atoms.
+
+        Raises
+        ------
+        ValueError
+            The specimen has no atoms at all, or none in view.
+        """
+        if not isinstance(specimen, HasAtoms):
+            raise ValueError("instrument: a TEM needs a specimen made of atoms")
+        schedule, camera = self.exposures, self.camera
+        path = self.drift.path(
+            schedule.n_frames,
+            schedule.exposure_s,
+            schedule.exposure_s + schedule.dead_time_s,
+            run.rng("drift"),
+        )
+        cell = Cell.around(camera, path, self.multislice.margin_nm)
+        atoms = cell.atoms_of(specimen, self.stage_tilt_mrad)
+        if len(atoms) == 0:
+            raise ValueError(
+                "sample: no atoms in view; enlarge the view (instrument.camera) or move the sample"
+            )
+        return TEMAcquisition(self, run, path, cell, atoms)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The periodic cell that is simulated: the camera's view with a margin on every side."""
+
+    pixel_nm: float
+    view: tuple[int, int]
+    margin: tuple[int, int]
+    shape: tuple[int, int]
+
+    @classmethod
+    def around(cls, camera: CountingCamera, path: Path, margin_nm: float) -> Cell:
+        """Choose a cell in whole camera pixels that holds the view wherever it drifts.
+
+        The drift's share is rounded up to quarters of a nanometre, so that seeds that drift
+        a little differently share FFT sizes.
+        """
+        reach = [math.ceil(4 * np.abs(d).max(initial=0.0)) / 4 for d in (path.dy_nm, path.dx_nm)]
+        least = [
+            n + 2 * math.ceil((margin_nm + r) / camera.pixel_size_nm)
+            for n, r in zip(camera.shape, reach, strict=True)
+        ]
+        ny, nx = (fft.fast_length(n) for n in least)
+        height, width = camera.shape
+        return cls(
+            pixel_nm=camera.pixel_size_nm,
+            view=camera.shape,
+            margin=((ny - height) // 2, (nx - width) // 2),
+            shape=(ny, nx),
+        )
+
+    @property
+    def extent_A(self) -> tuple[float, float]:
+        """Edges (Ly, Lx) of the cell, Å."""
+        return self.shape[0] * self.pixel_nm * 10.0, self.shape[1] * self.pixel_nm * 10.0
+
+    @property
+    def corner_nm(self) -> tuple[float, float]:
+        """Specimen coordinates (y, x) of the centre of the cell's first pixel."""
+        (height, width), (my, mx) = self.view, self.margin
+        return (
+            (-(height - 1) / 2 - my) * self.pixel_nm,
+            (-(width - 1) / 2 - mx) * self.pixel_nm,
+        )
+
+    def atoms_of(self, specimen: HasAtoms, tilt_mrad: tuple[float, float]) -> Atoms:
+        """Return the specimen's atoms in the cell, after a rotation of the stage.
+
+        Positions are in specimen coordinates (nm, origin at the centre of the view).
+        """
+        y0, x0 = self.corner_nm
+        half = self.pixel_nm / 2
+        window = Window(
+            x0 - half,
+            x0 - half + self.extent_A[1] / 10,
+            y0 - half,
+            y0 - half + self.extent_A[0] / 10,
+        )
+        if tilt_mrad == (0.0, 0.0):
+            return specimen.atoms_within(window)
+        depth = _depth_nm(specimen.atoms_within(window))
+        sine = math.sin(max(abs(t) for t in tilt_mrad) * 1e-3)
+        slack = (1 / math.sqrt(1 - sine**2) - 1) * max(window.width_nm, window.height_nm)
+        atoms = specimen.atoms_within(window.grown(depth * sine + slack + 0.1))
+        rotated = _tilted(atoms, tilt_mrad)
+        x, y = rotated.positions_nm[:, 0], rotated.positions_nm[:, 1]
+        return rotated.select(window.holds(x, y))
+
+    def crop(self, image: Array) -> Array:
+        """Cut the camera's view out of the cell."""
+        (height, width), (my, mx) = self.view, self.margin
+        return image[my : my + height, mx : mx + width]
+
+
+def _depth_nm(atoms: Atoms) -> float:
+    return float(np.ptp(atoms.positions_nm[:, 2])) if len(atoms) else 0.0
+
+
+def _tilted(atoms: Atoms, tilt_mrad: tuple[float, float]) -> Atoms:
+    """Rotate about the x axis, then about the y axis, through the middle of the thickness."""
+    ax, ay = (t * 1e-3 for t in tilt_mrad)
+    about_x = np.array(
+        [[1, 0, 0], [0, np.cos(ax), -np.sin(ax)], [0, np.sin(ax), np.cos(ax)]], dtype=np.float64
+    )
+    about_y = np.array(
+        [[np.cos(ay), 0, np.sin(ay)], [0, 1, 0], [-np.sin(ay), 0, np.cos(ay)]], dtype=np.float64
+    )
+    z = atoms.positions_nm[:, 2]
+    middle = np.array([0.0, 0.0, (z.min() + z.max()) / 2 if len(z) else 0.0])
+    positions = (atoms.positions_nm - middle) @ (about_y @ about_x).T + middle
+    positions[:, 2] -= positions[:, 2].min(initial=0.0)
+    return atoms.moved(positions)
+
+
+class TEMAcquisition(Acquisition):
+    """One planned series of exposures of one specimen."""
+
+    def __init__(self, tem: TEM, run: Run, path: Path, cell: Cell, atoms: Atoms) -> None:
+        self.tem, self.run, self.path, self.cell, self.atoms = tem, run, path, cell, atoms
+        self.n_frames = tem.exposures.n_frames
+
+    # --- what is measured, and what an operator would know ---------------------------------
+
+    def signals(self) -> Mapping[str, SignalSpec]:
+        """Return the one signal: electron counts (expectations where shot noise is off)."""
+        step = self.tem.camera.pixel_size_nm
+        axes = (Axis("y", step, "nm"), Axis("x", step, "nm"))
+        camera = self.tem.camera
+        return {"image": SignalSpec(camera.shape, camera.dtype, axes, "electrons", ideal="ideal")}
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return the nominal settings."""
+        tem = self.tem
+        return {
+            "instrument": "tem",
+            "energy_kev": tem.energy_kev,
+            "pixel_size_nm": tem.camera.pixel_size_nm,
+            "defocus_nm": tem.optics.defocus_nm,
+            "c30_um": tem.optics.aberrations.c30_um,
+            "dose_e_per_A2": tem.exposures.dose_e_per_A2,
+            "exposure_s": tem.exposures.exposure_s,
+            "n_frames": tem.exposures.n_frames,
+        }
+
+    # --- the static part: one intensity for each thermal configuration -----------------------
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The grid on which the wave meets the slices."""
+        settings = self.tem.multislice
+        oversampling = settings.oversampling or multislice.oversampling_for(self.atoms.numbers)
+        k_max = math.sin(self.tem.band_limit_mrad * 1e-3) / wavelength(self.tem.energy_kev)
+        return Grid.for_wave(self.cell.extent_A, float(k_max), oversampling)
+
+    @cached_property
+    def camera_oversampling(self) -> int:
+        """Samples per camera pixel edge, enough for the image's whole bandwidth."""
+        angle = min(self.tem.optics.aperture_mrad or math.inf, self.tem.band_limit_mrad)
+        bandwidth = 2 * math.sin(angle * 1e-3) / float(wavelength(self.tem.energy_kev))
+        return max(1, math.ceil(bandwidth * 2 * self.cell.pixel_nm * 10.0))
+
+    @property
+    def slice_thickness_A(self) -> float:
+        """Largest thickness of a slice."""
+        chosen = self.tem.multislice.slice_thickness_nm
+        return multislice.SLICE_THICKNESS_A if chosen is None else chosen * 10.0
+
+    def warm_up(self) -> None:
+        """Plan the FFTs of the scattering, so that every worker finds the same plans."""
+        self._engine()
+
+    @property
+    def n_configurations(self) -> int:
+        """Thermal configurations that differ: one where nothing moves."""
+        settings = self.tem.multislice
+        return settings.thermal_configurations if settings.thermal_motion else 1
+
+    def parts(self) -> Mapping[str, Callable[[], Mapping[str, Array]]]:
+        """Return one intensity for each thermal configuration."""
+        return {
+            f"configuration-{c:04d}": functools.partial(self.scatter, c)
+            for c in range(self.n_configurations)
+        }
+
+    def scatter(self, configuration: int) -> Mapping[str, Array]:
+        """Send a plane wave through one thermal configuration and image it.
+
+        Returns
+        -------
+        Mapping
+            ``intensity`` on the cell's grid (1 = the bare beam), and the fractions of the
+            incident intensity ``kept`` in the wave, ``lost`` at the band limit and
+            ``stopped`` by the aperture.
+        """
+        tem, atoms = self.tem, self.atoms
+        positions = atoms.positions_nm * 10.0
+        if tem.multislice.thermal_motion:
+            rng = self.run.rng("phonons", configuration)
+            positions = displace(positions, rms_displacement(atoms.b_factors_A2), rng)
+        y0, x0 = self.cell.corner_nm
+        positions = positions - np.array([x0 * 10.0, y0 * 10.0, 0.0])
+        wave = self._engine().exit_wave(atoms.numbers, positions, self.slice_thickness_A)
+        f = self.camera_oversampling
+        optics = tem.optics
+        seen = {
+            "extent_A": wave.extent_A,
+            "energy_kev": tem.energy_kev,
+            "tilt_mrad": tem.beam_tilt_mrad,
+        }
+        intensity = imaging.expected_image(
+            wave.wave_k,
+            coefficients=optics.coefficients(),
+            aperture_mrad=optics.aperture_mrad,
+            focal_spread_A=optics.focal_spread_nm * 10.0,
+            convergence_mrad=optics.convergence_mrad,
+            shape=(self.cell.shape[0] * f, self.cell.shape[1] * f),
+            **seen,
+        )
+        stopped = 0.0
+        if optics.aperture_mrad is not None:
+            stopped = imaging.stopped_by_aperture(
+                wave.wave_k, aperture_mrad=optics.aperture_mrad, **seen
+            )
+        return {
+            "intensity": intensity,
+            "kept": np.float64(wave.kept),
+            "lost": np.float64(wave.lost),
+            "stopped": np.float64(stopped),
+        }
+
+    def _engine(self) -> multislice.Multislice:
+        return multislice.Multislice(
+            self.grid,
+            self.tem.energy_kev,
+            np.unique(self.atoms.numbers).tolist(),
+            self.tem.beam_tilt_mrad,
+            self.tem.multislice.scattering_factors,
+        )
+
+    # --- frames --------------------------------------------------------------------------------
+
+    def expose(self, i: int, parts: Parts | None = None) -> Frame:
+        """Make frame ``i``: shift and blur by the drift, integrate over pixels, count."""
+        if not 0 <= i < self.n_frames:
+            raise IndexError(f"frame {i} of {self.n_frames}")
+        expected = self._expected(parts, self.path.dy_nm[i], self.path.dx_nm[i])
+        signal = self.tem.camera.read(expected, self.run.rng("counts", i))
+        return Frame(i, {"image": signal}, {"ideal": expected})
+
+    def _expected(self, parts: Parts | None, dy_nm: Array, dx_nm: Array) -> Images:
+        """Return expected counts, averaged over the displacements of one exposure."""
+        spectrum = self._spectrum(parts)
+        ny, nx = (n * self.camera_oversampling for n in self.cell.shape)
+        ky = np.fft.fftfreq(ny, self.cell.extent_A[0] / ny)[:, None]
+        kx = np.fft.rfftfreq(nx, self.cell.extent_A[1] / nx)[:, None]
+        # mean over the path of exp(-2 pi i k.d): a sum of products, so one matrix product
+        phase_y = np.exp(-2j * np.pi * 10.0 * ky * dy_nm).astype(np.complex64)
+        phase_x = np.exp(-2j * np.pi * 10.0 * kx * dx_nm).astype(np.complex64)
+        motion = (phase_y @ phase_x.T) / np.float32(len(dy_nm))
+        image = scipy.fft.irfft2(spectrum * motion, (ny, nx), workers=1)
+        f = self.camera_oversampling
+        view = self.cell.crop(image[::f, ::f])
+        return self.tem.camera.expected(
+            np.ascontiguousarray(view), self.tem.exposures.dose_e_per_A2
+        )
+
+    def _spectrum(self, parts: Parts | None) -> npt.NDArray[np.complex64]:
+        """Return the Fourier transform of the mean intensity, integrated over pixels."""
+        if getattr(self, "_cached_spectrum", None) is None:
+            made = self.make_parts() if parts is None else parts
+            mean = np.mean([made[name]["intensity"] for name in self.parts()], axis=0)
+            ny, nx = mean.shape
+            pixel = self.cell.pixel_nm * 10.0
+            ky = np.fft.fftfreq(ny, self.cell.extent_A[0] / ny)[:, None]
+            kx = np.fft.rfftfreq(nx, self.cell.extent_A[1] / nx)[None, :]
+            aperture = np.sinc(ky * pixel) * np.sinc(kx * pixel)
+            spectrum = scipy.fft.rfft2(mean, workers=1) * aperture.astype(np.float32)
+            self._cached_spectrum: npt.NDArray[np.complex64] | None = spectrum
+        assert self._cached_spectrum is not None
+        return self._cached_spectrum
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the plan without what can be computed from it."""
+        state = self.__dict__.copy()
+        state.pop("_cached_spectrum", None)
+        return state
+
+    # --- truth ---------------------------------------------------------------------------------
+
+    def truth(self, parts: Parts | None = None) -> Mapping[str, Table]:
+        """Return atoms, columns, drift, dose, the noise-free image and the intensity budget."""
+        made = self.make_parts() if parts is None else parts
+        names = list(self.parts())
+        still = np.zeros(1)
+        dose = self.tem.exposures.dose_e_per_A2
+        frames = np.arange(self.n_frames)
+        y0, x0 = self.cell.corner_nm
+        my, mx = self.cell.margin
+        origin = np.array([x0 + mx * self.cell.pixel_nm, y0 + my * self.cell.pixel_nm, 0.0])
+        atoms = self.atoms.moved(self.atoms.positions_nm - origin)
+        return {
+            "atoms": atoms.table(),
+            "groups": {"name": np.array(atoms.group_names, dtype="S")},
+            "columns": find_truth_columns(atoms),
+            "drift": self.path.frame_means(),
+            "drift_path": self.path.table(),
+            "dose": {
+                "frame": frames,
+                "dose_e_per_A2": np.full(self.n_frames, dose),
+                "cumulative_e_per_A2": dose * (frames + 1.0),
+            },
+            "noise_free": {"image": self._expected(made, still, still)},
+            "intensity": {
+                "configuration": np.arange(len(names)),
+                "kept": np.array([made[n]["kept"] for n in names]),
+                "lost_at_band_limit": np.array([made[n]["lost"] for n in names]),
+                "stopped_by_aperture": np.array([made[n]["stopped"] for n in names]),
+            },
+        }
+
+    def truth_outline(self) -> Mapping[str, str]:
+        """Return one line on every table of :meth:`truth`."""
+        return {
+            "atoms": "element, resting position and B factor of every atom simulated",
+            "groups": "names of the specimen's parts",
+            "columns": "position, composition and spread of every atomic column",
+            "drift": "mean displacement of the specimen in every frame",
+            "drift_path": "the displacement inside the exposures, finely sampled",
+            "dose": "electrons on the specimen, frame by frame and in all",
+            "noise_free": "expected counts of a frame at zero drift",
+            "intensity": "intensity kept, lost at the band limit, stopped by the aperture",
+        }
+
+    def cost(self) -> Cost:
+        """Estimate from the grid: a handful of arrays, and two FFTs a slice and element."""
+        points = self.grid.shape[0] * self.grid.shape[1]
+        slices = max(1.0, 10.0 * _depth_nm(self.atoms) / self.slice_thickness_A)
+        elements = len(np.unique(self.atoms.numbers))
+        pixels = self.tem.camera.shape[0] * self.tem.camera.shape[1]
+        cell = self.cell.shape[0] * self.cell.shape[1] * self.camera_oversampling**2
+        per_slice = points * (1.0 + 0.3 * elements) * 25e-9
+        return Cost(
+            memory_bytes=int(250e6 + points * 40 + cell * 60 + self.n_configurations * cell * 4),
+            disk_bytes=int(self.n_frames * pixels * 6 + len(self.atoms) * 48 + pixels * 4),
+            cpu_s=self.n_configurations * slices * per_slice + self.n_frames * cell * 150e-9,
+        )

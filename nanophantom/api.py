@@ -1,0 +1,75 @@
+"""The Python face, in the words of the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nanophantom.simcore.experiment import Experiment
+from nanophantom.simcore.fields import Array, Measured
+from nanophantom.simcore.runs import Run
+from nanophantom.simcore.specimens import Specimen
+
+if TYPE_CHECKING:
+    from nanophantom.instruments._family import Instrument
+    from nanophantom.samples._family import Sample
+    from nanophantom.simcore.store import Dataset
+    from nanophantom.validation.task import Score
+
+
+def sample(kind: str, **knobs: Any) -> Sample:
+    """Return the recipe of a specimen; ``.make(Run(seed))`` builds it."""
+    from nanophantom.samples._family import Sample
+
+    return Sample.of_kind(kind).model_validate({"kind": kind, **knobs})
+
+
+def instrument(kind: str, **knobs: Any) -> Instrument:
+    """Return an instrument; knobs are named as in a recipe."""
+    from nanophantom.instruments._family import Instrument
+
+    return Instrument.of_kind(kind).model_validate({"kind": kind, **knobs})
+
+
+def acquire(instrument: Instrument, specimen: Specimen, run: Run) -> Experiment:
+    """Look at a specimen: every frame, measured and true, in memory."""
+    return Experiment.of(instrument.plan(specimen, run))
+
+
+def analyse(task: str, measured: Measured) -> Mapping[str, Array]:
+    """Run a task's default algorithm on measured data."""
+    from nanophantom.validation.tasks import find_task
+
+    return find_task(task).analyse(measured)
+
+
+def score(
+    task: str, estimates: Mapping[str, Array], truth: Experiment | Dataset
+) -> tuple[Score, ...]:
+    """Grade estimates against the truth of an experiment or a dataset."""
+    from nanophantom.validation.tasks import find_task
+
+    return tuple(find_task(task).grade(estimates, truth))
+
+
+def run(recipe: str | Path | Mapping[str, Any], out: Path | str | None = None) -> Dataset:
+    """Run a recipe (catalogue name, file or mapping), grade it, write its report.
+
+    Raises
+    ------
+    ValueError
+        The recipe is wrong or the output folder exists.
+    """
+    from nanophantom.scenarios import recipe as recipes
+    from nanophantom.scenarios import run as runner
+    from nanophantom.simcore.store import Dataset
+    from nanophantom.validation import grade, report
+
+    data = dict(recipe) if isinstance(recipe, Mapping) else recipes.load(recipe)
+    plan = runner.plan(data, out=None if out is None else Path(out))
+    grade.check_tasks(plan.tasks)
+    runner.make(plan)
+    grade.grade_all(plan.out)
+    report.write(plan.out)
+    return Dataset(plan.out)

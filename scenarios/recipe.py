@@ -1,0 +1,317 @@
+"""Recipes as people write them: YAML, distributions, changes from the shell, clear refusals.
+
+A recipe is read as plain data, changed by ``--set``, its distributions are drawn for one
+item by address, and only then it becomes a validated :class:`Scenario`.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from pydantic import ValidationError
+
+from nanophantom.scenarios.scenario import Scenario
+from nanophantom.simcore import units
+from nanophantom.simcore.models import Family, Model, did_you_mean
+from nanophantom.simcore.runs import Run
+
+LIBRARY = Path(__file__).parent / "library"
+
+
+class RecipeError(ValueError):
+    """Everything wrong with a recipe, one line each: field, reason, mend."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+# --- reading -------------------------------------------------------------------------------
+
+
+def catalogue() -> dict[str, Path]:
+    """Return the scenarios that come with the package: name -> file."""
+    return {path.stem: path for path in sorted(LIBRARY.glob("*.yaml"))}
+
+
+def load(recipe: str | Path) -> dict[str, Any]:
+    """Read a recipe, by catalogue name or as a file, into plain data.
+
+    File references inside it that exist beside the recipe are made absolute, so that a
+    recipe can name its structure file relative to itself.
+
+    Raises
+    ------
+    RecipeError
+        There is no such scenario or file, or it isn't YAML with a mapping at its top.
+    """
+    path = Path(recipe)
+    known = catalogue()
+    if str(recipe) in known:
+        path = known[str(recipe)]
+    elif not path.is_file():
+        hint = did_you_mean(str(recipe), known) if path.suffix == "" else ""
+        raise RecipeError([f"{recipe}: neither a file nor a name in the catalogue{hint}"])
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        first = " ".join(str(problem).split())
+        raise RecipeError([f"{path}: not readable as YAML: {first}"]) from None
+    if not isinstance(data, dict):
+        raise RecipeError([f"{path}: a recipe is a mapping (name, sample, instrument, tasks)"])
+    data.setdefault("name", path.stem)
+    _anchor_files(data, path.parent.resolve())
+    return data
+
+
+def _anchor_files(node: Any, folder: Path) -> None:
+    if isinstance(node, dict):
+        file = node.get("file")
+        if isinstance(file, str) and not Path(file).is_absolute() and (folder / file).is_file():
+            node["file"] = str(folder / file)
+        for value in node.values():
+            _anchor_files(value, folder)
+
+
+def change(data: dict[str, Any], assignments: tuple[str, ...]) -> dict[str, Any]:
+    """Apply ``a.b.c=value`` changes from the shell; values are read as YAML.
+
+    Raises
+    ------
+    RecipeError
+        An assignment has no ``=``, or its path runs through something that isn't a mapping.
+    """
+    changed = copy.deepcopy(data)
+    problems = []
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        keys = path.strip().split(".")
+        if not equals or not all(keys):
+            problems.append(f"--set {assignment}: write path.to.field=value")
+            continue
+        node: Any = changed
+        for key in keys[:-1]:
+            node = node.setdefault(key, {}) if isinstance(node, dict) else None
+            if not isinstance(node, dict) or _distribution_of(node):
+                problems.append(f"--set {assignment}: {key!r} holds a value, not further fields")
+                break
+        else:
+            try:
+                node[keys[-1]] = yaml.safe_load(text)
+            except yaml.YAMLError:
+                node[keys[-1]] = text
+    if problems:
+        raise RecipeError(problems)
+    return changed
+
+
+# --- distributions -------------------------------------------------------------------------
+
+
+def _uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(rng.uniform(low, high))
+
+
+def _loguniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(math.exp(rng.uniform(math.log(low), math.log(high))))
+
+
+def _normal(rng: np.random.Generator, mean: float, deviation: float) -> float:
+    return float(rng.normal(mean, deviation))
+
+
+def _integers(rng: np.random.Generator, low: float, high: float) -> int:
+    return int(rng.integers(int(low), int(high), endpoint=True))
+
+
+_PAIRS: dict[str, Callable[[np.random.Generator, float, float], float | int]] = {
+    "uniform": _uniform,
+    "loguniform": _loguniform,
+    "normal": _normal,
+    "integers": _integers,
+}
+DISTRIBUTIONS = (*_PAIRS, "choice")
+
+
+def _distribution_of(node: Any) -> str | None:
+    if isinstance(node, dict) and len(node) == 1:
+        name = next(iter(node))
+        return name if name in DISTRIBUTIONS else None
+    return None
+
+
+def _walk(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if _distribution_of(node):
+        yield path, node
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            yield from _walk(value, (*path, str(key)))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _walk(value, (*path, str(index)))
+
+
+def _replace(data: Any, path: tuple[str, ...], value: Any) -> None:
+    for key in path[:-1]:
+        data = data[int(key)] if isinstance(data, list) else data[key]
+    data[int(path[-1]) if isinstance(data, list) else path[-1]] = value
+
+
+def _parameters(path: tuple[str, ...], node: dict[str, Any]) -> list[Any]:
+    """Return a distribution's numbers in the field's unit, or its choices."""
+    (name, given) = next(iter(node.items()))
+    where = ".".join(path)
+    if name == "choice":
+        if not isinstance(given, list) or not given:
+            raise RecipeError([f"{where}: choice needs a list with at least one value"])
+        return given
+    if not isinstance(given, list) or len(given) != 2:
+        raise RecipeError([f"{where}: {name} needs two numbers, [a, b]"])
+    field = next((key for key in reversed(path) if not key.isdigit()), "")
+    try:
+        a, b = (units.parse(v, field) if isinstance(v, str) else float(v) for v in given)
+    except (ValueError, TypeError) as problem:
+        raise RecipeError([f"{where}: {name} needs two numbers: {problem}"]) from None
+    wrong = {
+        "uniform": a > b,
+        "integers": a > b or a != int(a) or b != int(b),
+        "loguniform": not 0 < a <= b,
+        "normal": b < 0,
+    }
+    if wrong[name] or not (math.isfinite(a) and math.isfinite(b)):
+        needs = {
+            "uniform": "low ≤ high",
+            "integers": "whole numbers, low ≤ high",
+            "loguniform": "0 < low ≤ high",
+            "normal": "a standard deviation ≥ 0",
+        }
+        raise RecipeError([f"{where}: {name} needs {needs[name]}, got [{a:g}, {b:g}]"])
+    return [a, b]
+
+
+def draw(data: dict[str, Any], run: Run) -> dict[str, Any]:
+    """Replace every distribution by a value drawn from the stream of its own path."""
+    drawn = copy.deepcopy(data)
+    for path, node in _walk(data):
+        numbers = _parameters(path, node)
+        rng = run.rng("recipe/" + ".".join(path))
+        name = next(iter(node))
+        if name == "choice":
+            value = numbers[int(rng.integers(len(numbers)))]
+        else:
+            value = _PAIRS[name](rng, *numbers)
+        _replace(drawn, path, value)
+    return drawn
+
+
+def _extremes(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the recipe with every distribution at one end and at the other."""
+    low, high = copy.deepcopy(data), copy.deepcopy(data)
+    for path, node in _walk(data):
+        numbers = _parameters(path, node)
+        if next(iter(node)) == "normal":
+            numbers = [numbers[0]]
+        _replace(low, path, _whole(node, numbers[0]))
+        _replace(high, path, _whole(node, numbers[-1]))
+    return [low, high]
+
+
+def _whole(node: dict[str, Any], value: Any) -> Any:
+    return int(value) if "integers" in node else value
+
+
+# --- validation ----------------------------------------------------------------------------
+
+
+def resolve(data: dict[str, Any], item: int = 0, seed: int | None = None) -> Scenario:
+    """Draw the distributions of one item and validate the whole recipe.
+
+    Raises
+    ------
+    RecipeError
+        Every problem at once, one line each.
+    """
+    data = dict(data)
+    if seed is not None:
+        data["seed"] = seed
+    root = data.get("seed", Scenario.model_fields["seed"].default)
+    if isinstance(root, bool) or not isinstance(root, int) or root < 0:
+        raise RecipeError([f"seed: {root!r} is not a whole number ≥ 0"])
+    if any(True for _ in _walk(data)):
+        problems = [line for end in _extremes(data) for line in _problems(end)]
+        if problems:
+            raise RecipeError(list(dict.fromkeys(problems)))
+        item = data.get("item", 0) or item
+        data = draw(data, Run(root, (f"item:{item}",)))
+    if item:
+        data["item"] = item
+    try:
+        return Scenario.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(explain(error, data)) from None
+
+
+def _problems(data: dict[str, Any]) -> list[str]:
+    try:
+        Scenario.model_validate(data)
+    except ValidationError as error:
+        return explain(error, data)
+    return []
+
+
+def explain(error: ValidationError, data: Any, model: type[Model] = Scenario) -> list[str]:
+    """Turn a validation error into lines of the form ``field: reason; mend``."""
+    lines = []
+    for problem in error.errors():
+        loc = tuple(problem["loc"])
+        where = ".".join(str(part) for part in loc) or "recipe"
+        kind, given = problem["type"], problem.get("input")
+        context = problem.get("ctx", {})
+        if kind == "extra_forbidden":
+            owner = _model_at(model, data, loc[:-1])
+            known = dict(owner.model_fields) if owner else {}
+            lines.append(f"{where}: unknown key{did_you_mean(str(loc[-1]), known)}")
+        elif kind == "missing":
+            lines.append(f"{where}: is missing and has no default")
+        elif kind == "value_error":
+            lines.append(f"{where}: {context.get('error', problem['msg'])}")
+        else:
+            reason = problem["msg"].replace("Input should be", "must be")
+            unit = units.symbol(str(loc[-1])) if loc else ""
+            shown = f"{given!r}" if not isinstance(given, dict | list) else type(given).__name__
+            lines.append(f"{where}: {reason}{' ' + unit if unit else ''}, got {shown}")
+    return lines
+
+
+def _model_at(model: type[Model], data: Any, loc: tuple[Any, ...]) -> type[Model] | None:
+    """Follow a path through the models, choosing kinds as the data does."""
+    for key in loc:
+        field = model.model_fields.get(str(key))
+        data = data.get(key) if isinstance(data, Mapping) else None
+        if field is None:
+            return None
+        annotation: Any = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Family):
+            try:
+                annotation = annotation.of_kind(str((data or {}).get("kind")))
+            except ValueError:
+                return None
+        if not (isinstance(annotation, type) and issubclass(annotation, Model)):
+            return None
+        model = annotation
+    return model
+
+
+# --- writing -------------------------------------------------------------------------------
+
+
+def to_yaml(scenario: Scenario) -> str:
+    """Write a resolved recipe: every knob with its value, units in the names."""
+    data = scenario.model_dump(mode="json")
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)

@@ -1,0 +1,357 @@
+"""Make the dataset or the corpus of a recipe: plan, refuse, work in parallel, resume.
+
+The driver knows nothing of physics: it makes an acquisition's parts on any worker, hands them
+to the workers that expose frames, and lets the store keep what is finished.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from nanophantom.scenarios import recipe
+from nanophantom.scenarios.scenario import Scenario
+from nanophantom.simcore import fft, parallel
+from nanophantom.simcore.fields import Array, Table
+from nanophantom.simcore.runs import Acquisition, Cost, Parts
+from nanophantom.simcore.specimens import Specimen
+from nanophantom.simcore.store import Corpus, Dataset, DatasetWriter, is_corpus, require_space
+from nanophantom.simcore.store.files import write_whole
+from nanophantom.simcore.store.writer import Receipt, ShardWriter
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being made, how many are done and how many there are."""
+
+PARTS = "parts"
+
+
+@dataclass
+class Plan:
+    """A validated request: what to make and where, nothing written yet."""
+
+    data: dict[str, Any]
+    out: Path
+    name: str
+    tasks: tuple[str, ...]
+    count: int | None
+    resume: bool
+    scenario: Scenario
+    specimen: Specimen
+    acquisition: Acquisition
+    cost: Cost
+    wall_s: float = field(default=0.0)
+
+    @property
+    def summary(self) -> str:
+        """One line on what will be made."""
+        items = "" if self.count is None else f"{self.count} items of "
+        frames = self.acquisition.n_frames
+        return f"{items}{frames} frame{'s' * (frames != 1)}, {describe(self.cost)}"
+
+    @property
+    def resume_hint(self) -> str:
+        """What to say after a stop."""
+        return f"what was finished is kept in {self.out}; run the same command with --resume"
+
+
+def prepare(scenario: Scenario) -> tuple[Specimen, Acquisition]:
+    """Build the specimen and plan the acquisition of one item.
+
+    Raises
+    ------
+    ValueError
+        Sample and instrument don't fit, or a file can't be used.
+    """
+    run = scenario.run()
+    specimen = scenario.sample.make(run)
+    return specimen, scenario.instrument.plan(specimen, run)
+
+
+def describe(cost: Cost, times: int = 1) -> str:
+    """Return a cost in words."""
+    disk, memory = cost.disk_bytes * times / 1e6, cost.memory_bytes / 1e6
+    return (
+        f"about {cost.cpu_s * times:.0f} s of processor time, {memory:.0f} MB of memory a "
+        f"worker, up to {disk:.0f} MB of disk"
+    )
+
+
+def plan(
+    data: Mapping[str, Any],
+    out: Path | None = None,
+    seed: int | None = None,
+    count: int | None = None,
+    resume: bool = False,
+) -> Plan:
+    """Validate a recipe and everything that can be refused before the start.
+
+    Raises
+    ------
+    ValueError
+        The recipe is wrong, the folder exists (or doesn't, to resume), disk or memory are short.
+    """
+    data = dict(data)
+    if seed is not None:
+        data["seed"] = seed
+    scenario = recipe.resolve(data)
+    folder = Path(scenario.name) if out is None else out
+    if folder.exists() and not resume:
+        raise ValueError(f"{folder} exists; name another folder with -o, or finish it: --resume")
+    if resume and not folder.exists():
+        raise ValueError(f"{folder} doesn't exist, so there is nothing to resume")
+    specimen, acquisition = prepare(scenario)
+    cost = acquisition.cost()
+    planned = Plan(
+        data=data,
+        out=folder,
+        name=scenario.name,
+        tasks=scenario.tasks,
+        count=count,
+        resume=resume,
+        scenario=scenario,
+        specimen=specimen,
+        acquisition=acquisition,
+        cost=cost,
+    )
+    free = parallel.available_memory_bytes()
+    if cost.memory_bytes > free:
+        raise ValueError(
+            f"this needs about {cost.memory_bytes / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB "
+            "are free; make the view (instrument.camera) or the band limit smaller"
+        )
+    if not resume:
+        require_space(folder, cost.disk_bytes * (count or 1))
+    return planned
+
+
+def make(
+    planned: Plan,
+    workers: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+    finish: Callable[[Path], None] | None = None,
+) -> None:
+    """Make everything that is planned and not there yet.
+
+    Parameters
+    ----------
+    planned
+        The request.
+    workers
+        Processes; the result doesn't depend on their number.
+    progress
+        Told about every finished piece.
+    finish
+        Called with the folder of every item once it is complete, on the worker that made it
+        (grading, say); must be picklable.
+    """
+    start = time.perf_counter()
+    n_workers = parallel.usable_cores() if workers is None else workers
+    n_workers = max(1, min(n_workers, int(_memory_for(planned.cost))))
+    if planned.count is None:
+        item = Item(planned.out, planned.scenario, planned.resume)
+        item.make(planned.specimen, planned.acquisition, n_workers, progress)
+        if finish is not None:
+            finish(planned.out)
+    else:
+        _make_corpus(planned, n_workers, progress, finish)
+    planned.wall_s = time.perf_counter() - start
+
+
+def _memory_for(cost: Cost) -> float:
+    return 0.9 * parallel.available_memory_bytes() / max(1, cost.memory_bytes)
+
+
+# --- one item ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Item:
+    """One dataset to be made: where, from what, and whether some of it is there."""
+
+    folder: Path
+    scenario: Scenario
+    resume: bool = False
+
+    def make(
+        self,
+        specimen: Specimen,
+        acquisition: Acquisition,
+        workers: int,
+        progress: Progress,
+    ) -> None:
+        """Make parts, then frames, then the index; skip what is finished."""
+        start, cpu = time.perf_counter(), time.process_time()
+        inputs, text = _self_contained(self.scenario)
+        if self.resume and (self.folder / "recipe.yaml").exists():
+            if Dataset(self.folder).complete and _same(self.folder, text):
+                return
+            writer = DatasetWriter.resume(self.folder, text)
+            fft.use_wisdom(writer.wisdom)
+        else:
+            acquisition.warm_up()
+            writer = DatasetWriter.create(
+                self.folder,
+                acquisition,
+                text,
+                inputs=inputs,
+                wisdom=fft.wisdom(),
+            )
+        with writer:
+            parts = _make_parts(self.folder / PARTS, acquisition, workers, progress)
+            writer.write_truth({**acquisition.truth(parts), **_specimen_truth(specimen)})
+            todo = writer.missing
+            total = acquisition.n_frames
+            done = total - sum(len(writer.layout.frames(k)) for k in todo)
+            progress("frames", done, total)
+            tasks = (
+                functools.partial(_expose_shard, acquisition, self.folder, writer.shards, k)
+                for k in todo
+            )
+            for receipt in parallel.run_tasks(tasks, workers, total=len(todo)):
+                writer.record(receipt)
+                done += len(writer.layout.frames(receipt.shard))
+                progress("frames", done, total)
+            writer.finish(
+                {
+                    "wisdom_sha256": fft.wisdom_hash(),
+                    "wall_s": round(time.perf_counter() - start, 3),
+                    "parent_cpu_s": round(time.process_time() - cpu, 3),
+                    "workers": workers,
+                    "notes": list(specimen.notes),
+                }
+            )
+            shutil.rmtree(self.folder / PARTS, ignore_errors=True)
+
+
+def _same(folder: Path, text: str) -> bool:
+    if (folder / "recipe.yaml").read_text(encoding="utf-8") != text:
+        raise ValueError(f"{folder} holds another recipe's data; name another folder with -o")
+    return True
+
+
+def _specimen_truth(specimen: Specimen) -> dict[str, Table]:
+    return {f"specimen_{name}": table for name, table in specimen.truth().items()}
+
+
+def _self_contained(scenario: Scenario) -> tuple[list[Path], str]:
+    """Return the files a recipe refers to, and the recipe as it stands beside their copies."""
+    data = scenario.model_dump(mode="json")
+    files = []
+    for key in ("sample", "instrument"):
+        path = getattr(getattr(scenario, key), "structure_path", None)
+        if path is not None:
+            file = Path(path())
+            files.append(file)
+            data[key]["file"] = f"inputs/{file.name}"
+    return files, yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _make_parts(
+    folder: Path, acquisition: Acquisition, workers: int, progress: Progress
+) -> Parts:
+    """Make the shared parts that aren't kept yet, each in a file of its own; return them all."""
+    wanted = acquisition.parts()
+    if not wanted:
+        return {}
+    folder.mkdir(exist_ok=True)
+    todo = [name for name in wanted if not _part_file(folder, name).exists()]
+    done = len(wanted) - len(todo)
+    progress("scattering", done, len(wanted))
+    tasks = (functools.partial(_make_part, wanted[name], folder, name) for name in todo)
+    for _ in parallel.run_tasks(tasks, workers, total=len(todo)):
+        done += 1
+        progress("scattering", done, len(wanted))
+    return KeptParts(folder, tuple(wanted))
+
+
+def _part_file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.npz"
+
+
+def _make_part(make_it: Callable[[], Mapping[str, Array]], folder: Path, name: str) -> None:
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **dict(make_it()))
+    write_whole(_part_file(folder, name), content.getvalue())
+
+
+class KeptParts(Mapping[str, Mapping[str, Array]]):
+    """Parts in files, read when they are asked for."""
+
+    def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
+        self._folder, self._names = folder, names
+
+    def __getitem__(self, name: str) -> Mapping[str, Array]:
+        if name not in self._names:
+            raise KeyError(name)
+        with np.load(_part_file(self._folder, name), allow_pickle=False) as kept:
+            return dict(kept)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _expose_shard(
+    acquisition: Acquisition, folder: Path, shards: ShardWriter, shard: int
+) -> Receipt:
+    parts = KeptParts(folder / PARTS, tuple(acquisition.parts()))
+    frames = [acquisition.expose(i, parts) for i in shards.layout.frames(shard)]
+    return shards.write(shard, frames)
+
+
+# --- corpora -------------------------------------------------------------------------------
+
+
+def _make_corpus(
+    planned: Plan,
+    workers: int,
+    progress: Progress,
+    finish: Callable[[Path], None] | None,
+) -> None:
+    """Make items side by side, each on one worker."""
+    assert planned.count is not None
+    scenarios = [recipe.resolve(planned.data, item=k) for k in range(planned.count)]
+    text = yaml.safe_dump(planned.data, sort_keys=False, allow_unicode=True, width=100)
+    if planned.resume and is_corpus(planned.out):
+        corpus = Corpus.resume(planned.out, text)
+        if corpus.n_items != planned.count:
+            raise ValueError(f"{planned.out} is a corpus of {corpus.n_items}: --count must agree")
+    else:
+        corpus = Corpus.create(planned.out, text, planned.count)
+
+    def tasks() -> Iterator[Callable[[], None]]:
+        for k, scenario in enumerate(scenarios):
+            folder = corpus.item(k)
+            if not (folder / "dataset.json").exists():
+                _, acquisition = prepare(scenario)
+                acquisition.warm_up()
+            yield functools.partial(_make_item, Item(folder, scenario, folder.exists()), finish)
+
+    done = 0
+    progress("items", done, planned.count)
+    for _ in parallel.run_tasks(tasks(), workers, total=planned.count):
+        done += 1
+        progress("items", done, planned.count)
+
+
+def _make_item(item: Item, finish: Callable[[Path], None] | None) -> None:
+    specimen, acquisition = prepare(item.scenario)
+    item.make(specimen, acquisition, 1, lambda what, done, total: None)
+    if finish is not None:
+        finish(item.folder)
+
+
+def folders_of(path: Path) -> tuple[Path, ...]:
+    """Return the dataset folders below a path: itself, or the items of a corpus."""
+    return Corpus(path).items if is_corpus(path) else (path,)

@@ -1,0 +1,84 @@
+"""An acquisition made in memory: the same questions as a dataset on disk, no files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nanophantom.simcore.fields import Array, Axis, Field, Measured, Table
+from nanophantom.simcore.runs import Acquisition, Frame, Parts
+
+
+class Experiment:
+    """Every frame of an acquisition, measured and true, held in memory.
+
+    Attributes
+    ----------
+    n_frames
+        Number of frames.
+    settings
+        Nominal settings: what an operator would know.
+    """
+
+    def __init__(self, acquisition: Acquisition, parts: Parts, frames: list[Frame]) -> None:
+        self.n_frames = len(frames)
+        self.settings: Mapping[str, Any] = acquisition.settings()
+        self._specs = acquisition.signals()
+        self._truth = acquisition.truth(parts)
+        self._frames = frames
+
+    @classmethod
+    def of(cls, acquisition: Acquisition) -> Experiment:
+        """Expose every frame here and now."""
+        parts = acquisition.make_parts()
+        frames = [acquisition.expose(i, parts) for i in range(acquisition.n_frames)]
+        return cls(acquisition, parts, frames)
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Names of the measured signals."""
+        return tuple(self._specs)
+
+    @property
+    def truth_tables(self) -> tuple[str, ...]:
+        """Names of the truth tables."""
+        return tuple(self._truth)
+
+    def truth(self, table: str) -> Table:
+        """Return one truth table.
+
+        Raises
+        ------
+        ValueError
+            There is no such table.
+        """
+        if table not in self._truth:
+            raise ValueError(f"no truth table {table!r}; there are: {', '.join(self._truth)}")
+        return self._truth[table]
+
+    def signal(self, name: str, start: int = 0, stop: int | None = None) -> Array:
+        """Return frames of one signal, shape (frames, ...)."""
+        return np.stack([frame.signals[name] for frame in self._frames[start:stop]])
+
+    def frame_truth(self, name: str, start: int = 0, stop: int | None = None) -> Array:
+        """Return one frame truth, shape (frames, ...)."""
+        return np.stack([frame.truth[name] for frame in self._frames[start:stop]])
+
+    def ideal(self, signal: str, i: int) -> Array:
+        """Return the noise-free expectation of a signal in frame ``i``."""
+        name = self._specs[signal].ideal
+        if name is None:
+            raise ValueError(f"signal {signal!r} has no noise-free counterpart")
+        return self._frames[i].truth[name]
+
+    def measured(self) -> Measured:
+        """Return what an analysis may see."""
+        return Measured(
+            signals={
+                name: Field(self.signal(name), (Axis("frame", 1.0, ""), *spec.axes), spec.unit)
+                for name, spec in self._specs.items()
+            },
+            settings=self.settings,
+        )

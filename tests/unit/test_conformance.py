@@ -1,0 +1,144 @@
+"""Every registered kind earns its place: the same suite runs over all of them."""
+
+import inspect
+import pickle
+import typing
+
+import numpy as np
+import pytest
+import yaml
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from nanophantom.instruments._family import Instrument
+from nanophantom.samples._family import Sample
+from nanophantom.scenarios.scenario import Scenario
+from nanophantom.simcore import units
+from nanophantom.simcore.experiment import Experiment
+from nanophantom.simcore.models import Family, Model
+from nanophantom.simcore.runs import Run
+
+KINDS = [(family, kind) for family in (Sample, Instrument) for kind in family.kinds()]
+ids = [kind for _, kind in KINDS]
+
+
+@pytest.fixture(params=KINDS, ids=ids)
+def cls(request: pytest.FixtureRequest) -> type[Family]:
+    family, kind = request.param
+    return family.of_kind(kind)
+
+
+def models_of(model: type[Model]) -> list[type[Model]]:
+    found = [model]
+    for field in model.model_fields.values():
+        for part in (field.annotation, *typing.get_args(field.annotation)):
+            if inspect.isclass(part) and issubclass(part, Model):
+                found += models_of(part)
+    return found
+
+
+def test_yaml_and_pickle_round_trip(cls: type[Family]) -> None:
+    small = cls.small()
+    again = cls.model_validate(yaml.safe_load(yaml.safe_dump(small.model_dump(mode="json"))))
+    assert again == small
+    assert pickle.loads(pickle.dumps(small)) == small
+
+
+def test_an_unknown_key_is_refused(cls: type[Family]) -> None:
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        cls.model_validate({**cls.small().model_dump(), "no_such_knob": 1})
+
+
+def test_the_kind_and_every_knob_say_what_they_are(cls: type[Family]) -> None:
+    assert (cls.__doc__ or "").strip()
+    for model in models_of(cls):
+        for name, field in model.model_fields.items():
+            assert name == "kind" or field.description, f"{model.__name__}.{name} has no docstring"
+
+
+def is_float(field: FieldInfo) -> bool:
+    parts = [field.annotation, *typing.get_args(field.annotation)]
+    return float in parts
+
+
+def test_every_float_names_its_unit_or_is_marked_dimensionless(cls: type[Family]) -> None:
+    for model in models_of(cls):
+        for name, field in model.model_fields.items():
+            if is_float(field):
+                extra = field.json_schema_extra
+                marked = isinstance(extra, dict) and extra.get("dimensionless")
+                assert units.suffix_of(name) or marked, f"{model.__name__}.{name} has no unit"
+
+
+def test_scenario_floats_name_their_units() -> None:
+    for model in models_of(Scenario):
+        for name, field in model.model_fields.items():
+            assert not is_float(field) or units.suffix_of(name)
+
+
+@pytest.mark.parametrize("kind", Sample.kinds())
+def test_a_sample_is_the_same_for_the_same_run(kind: str) -> None:
+    from nanophantom.simcore.atoms import Window
+    from nanophantom.simcore.specimens import HasAtoms
+
+    sample = Sample.of_kind(kind).small()
+    window = Window.centred(3.0, 3.0)
+    one, two = sample.make(Run(3)), sample.make(Run(3))
+    assert isinstance(one, HasAtoms)
+    assert isinstance(two, HasAtoms)
+    np.testing.assert_array_equal(
+        one.atoms_within(window).positions_nm, two.atoms_within(window).positions_nm
+    )
+    assert len(one.atoms_within(window)) > 0
+
+
+def small_experiment(kind: str, **changes: object) -> Experiment:
+    instrument = Instrument.of_kind(kind).small()
+    if changes:
+        data = instrument.model_dump()
+        for path, value in changes.items():
+            part, _, knob = path.partition("__")
+            data[part][knob] = value
+        instrument = type(instrument).model_validate(data)
+    specimen = Sample.of_kind("nanoparticle-on-support").small().make(Run(3))
+    return Experiment.of(instrument.plan(specimen, Run(3)))
+
+
+@pytest.mark.parametrize("kind", Instrument.kinds())
+def test_without_noise_measured_equals_ideal(kind: str) -> None:
+    experiment = small_experiment(kind, camera__shot_noise=False)
+    for i in range(experiment.n_frames):
+        np.testing.assert_array_equal(
+            experiment.signal("image", i, i + 1)[0], experiment.ideal("image", i)
+        )
+
+
+@pytest.mark.parametrize("kind", Instrument.kinds())
+def test_turning_noise_off_leaves_every_truth_unchanged(kind: str) -> None:
+    noisy, quiet = small_experiment(kind), small_experiment(kind, camera__shot_noise=False)
+    assert noisy.truth_tables == quiet.truth_tables
+    for table in noisy.truth_tables:
+        for column, values in noisy.truth(table).items():
+            np.testing.assert_array_equal(values, quiet.truth(table)[column])
+    np.testing.assert_array_equal(noisy.frame_truth("ideal"), quiet.frame_truth("ideal"))
+
+
+@pytest.mark.parametrize("kind", Instrument.kinds())
+def test_the_outline_names_the_truth_that_there_is(kind: str) -> None:
+    instrument = Instrument.of_kind(kind).small()
+    specimen = Sample.of_kind("nanoparticle-on-support").small().make(Run(3))
+    acquisition = instrument.plan(specimen, Run(3))
+    assert set(acquisition.truth_outline()) == set(acquisition.truth())
+    frame = acquisition.expose(0)
+    for name, spec in acquisition.signals().items():
+        assert frame.signals[name].shape == spec.shape
+        assert frame.signals[name].dtype == spec.dtype
+
+
+@pytest.mark.parametrize("kind", Instrument.kinds())
+def test_a_frame_made_alone_equals_the_frame_of_the_series(kind: str) -> None:
+    instrument = Instrument.of_kind(kind).small()
+    specimen = Sample.of_kind("nanoparticle-on-support").small().make(Run(3))
+    series = Experiment.of(instrument.plan(specimen, Run(3)))
+    alone = pickle.loads(pickle.dumps(instrument.plan(specimen, Run(3)))).expose(2)
+    np.testing.assert_array_equal(alone.signals["image"], series.signal("image", 2, 3)[0])
