@@ -82,14 +82,13 @@ def _linked(xy: Floats, link_nm: float) -> Ints:
     """Return the number of the single-linkage cluster of each point, shape (n,)."""
     # In a crystal along a zone axis whole columns fall on one point; linking one
     # representative of each raster square keeps the pairs few.
-    _, first, square = np.unique(
-        np.floor(xy / RASTER_NM).astype(np.int64), axis=0, return_index=True, return_inverse=True
-    )
+    i, j = np.floor((xy - xy.min(axis=0)) / RASTER_NM).astype(np.int64).T
+    _, first, square = np.unique(i * (j.max() + 1) + j, return_index=True, return_inverse=True)
     pairs = cKDTree(xy[first]).query_pairs(link_nm, output_type="ndarray")
     n = len(first)
     edges = coo_matrix((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
     _, label = connected_components(edges, directed=False)
-    return np.asarray(label[square.ravel()], dtype=np.int64)
+    return np.asarray(label[square], dtype=np.int64)
 
 
 def _nearest(axes: Floats, centre: Floats, within_nm: float) -> npt.NDArray[np.int64]:

@@ -1,0 +1,147 @@
+"""A crystal along a zone axis: a foil that extends without end across the beam."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from nanophantom.samples.building.orient import fill, orientation
+from nanophantom.samples.building.thermal import b_factors
+from nanophantom.samples.structure import FromFile, rotation_table
+from nanophantom.simcore.atoms import Atoms, Floats, Window
+from nanophantom.simcore.fields import Table, read_only
+from nanophantom.simcore.runs import Run
+from nanophantom.simcore.specimens import Specimen
+
+Tilt = Annotated[float, Field(ge=-200, le=200)]
+Direction = tuple[int, int, int]
+
+
+class Crystal(FromFile):
+    """A crystalline foil of even thickness, its zone axis along the beam.
+
+    The crystal's origin lies at the origin of the view, on the entrance face. The faces of the
+    foil are at right angles to the beam, also when the lattice is tilted. Strain is homogeneous,
+    across the beam and about the origin: (x, y) -> (1 + strain) (x, y).
+    """
+
+    kind: Literal["crystal"] = "crystal"
+    zone_axis: Direction = (0, 0, 1)
+    """Indices [uvw] of the lattice direction that points along the beam."""
+    x_axis: Direction | None = None
+    """Indices [uvw] of the direction along +x; by default the shortest one across the beam."""
+    thickness_nm: float = Field(default=5.0, gt=0, le=1000)
+    """Thickness along the beam."""
+    tilt_mrad: tuple[Tilt, Tilt] = (0.0, 0.0)
+    """Tilt of the lattice away from the zone axis: right-handed, about x, then about y."""
+    strain_xx_percent: float = Field(default=0.0, ge=-10, le=10)
+    """Strain along x."""
+    strain_yy_percent: float = Field(default=0.0, ge=-10, le=10)
+    """Strain along y."""
+    strain_xy_percent: float = Field(default=0.0, ge=-10, le=10)
+    """Shear strain (tensor component, half the engineering shear)."""
+
+    @classmethod
+    def small(cls) -> Self:
+        """Return strontium titanate one nanometre thick."""
+        return cls(file="srtio3.cif", thickness_nm=1.0)
+
+    def make(self, run: Run) -> CrystalSpecimen:
+        """Read the file, draw its occupancies, turn and strain the lattice."""
+        structure = self.read_file(run)
+        if structure.cell_nm is None:
+            raise ValueError(f"file: {self.file} has no cell; use the kind 'structure' for it")
+        factors, told = b_factors(
+            structure.numbers, structure.b_factors_A2, self.b_factors_A2, self.temperature_k
+        )
+        rotation = orientation(structure.cell_nm, self.zone_axis, self.x_axis, self.tilt_mrad)
+        strain = strain_tensor(
+            self.strain_xx_percent, self.strain_yy_percent, self.strain_xy_percent
+        )
+        return CrystalSpecimen(
+            sites=Atoms.of(structure.numbers, structure.positions_nm, factors, "crystal"),
+            cell_nm=read_only(structure.cell_nm),
+            supercell_nm=read_only(structure.supercell_nm),
+            rotation=read_only(rotation),
+            strain=read_only(strain),
+            thickness_nm=self.thickness_nm,
+            drawn=structure.drawn,
+            remarks=(*structure.notes, told),
+        )
+
+
+def strain_tensor(xx_percent: float, yy_percent: float, xy_percent: float) -> Floats:
+    """Return the strain tensor across the beam, shape (3, 3), from its components in percent."""
+    tensor = np.zeros((3, 3))
+    tensor[:2, :2] = [[xx_percent, xy_percent], [xy_percent, yy_percent]]
+    return tensor / 100
+
+
+@dataclass(frozen=True, eq=False)
+class CrystalSpecimen(Specimen):
+    """A foil of a crystal.
+
+    Attributes
+    ----------
+    sites
+        Atoms of the supercell, in the file's Cartesian frame.
+    cell_nm, supercell_nm
+        Vectors of the file's cell and of the supercell as rows, in the same frame.
+    rotation, strain
+        From the file's frame to the specimen's, and the strain that follows it, shape (3, 3).
+    """
+
+    sites: Atoms
+    cell_nm: Floats
+    supercell_nm: Floats
+    rotation: Floats
+    strain: Floats
+    thickness_nm: float
+    drawn: Table
+    remarks: tuple[str, ...]
+
+    @property
+    def deformation(self) -> Floats:
+        """Matrix from the file's frame to the strained crystal in the specimen, shape (3, 3)."""
+        return np.asarray((np.eye(3) + self.strain) @ self.rotation)
+
+    def atoms_within(self, window: Window) -> Atoms:
+        """Return the atoms whose (x, y) lie in the window, z from 0 at the entrance face."""
+        position, site = fill(
+            self.supercell_nm,
+            self.sites.positions_nm,
+            self.deformation,
+            (window.x0_nm, window.y0_nm, 0.0),
+            (window.x1_nm, window.y1_nm, self.thickness_nm),
+        )
+        return self.sites.select(site).moved(position)
+
+    def truth(self) -> Mapping[str, Table]:
+        """Return cell and rotation as they lie in the specimen, strain and occupancies drawn."""
+        x, y, z = (self.cell_nm @ self.deformation.T).T
+        axis: npt.NDArray[np.str_] = np.array(["a", "b", "c"])
+        return {
+            "cell": {"axis": axis, "x_nm": x, "y_nm": y, "z_nm": z},
+            "orientation": rotation_table(self.rotation),
+            "strain": strain_table(self.strain),
+            "occupancy_draws": self.drawn,
+        }
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about occupancies and B factors."""
+        return self.remarks
+
+
+def strain_table(strain: Floats) -> Table:
+    """Return the components of a strain tensor across the beam as a table of one row."""
+    return {
+        "strain_xx_percent": 100 * strain[:1, 0],
+        "strain_yy_percent": 100 * strain[1:2, 1],
+        "strain_xy_percent": 100 * strain[:1, 1],
+    }

@@ -1,0 +1,377 @@
+"""Kinds of specimen: their atoms, truth and knobs."""
+
+from __future__ import annotations
+
+import pickle
+
+import ase
+import ase.io
+import numpy as np
+import pytest
+import yaml
+from pydantic import ValidationError
+from scipy.spatial import cKDTree
+
+from nanophantom.samples._family import Sample
+from nanophantom.samples.crystal import Crystal
+from nanophantom.samples.nanoparticle_on_support import NanoparticleOnSupport, carve
+from nanophantom.samples.structure import BUNDLED, StructureSample
+from nanophantom.simcore.atoms import Window
+from nanophantom.simcore.runs import Run
+from nanophantom.simcore.specimens import HasAtoms
+
+GOLD = 0.40782
+NEIGHBOUR = GOLD / np.sqrt(2)
+VIEW = Window.centred(8, 8)
+SMALL = [Crystal.small(), StructureSample.small(), NanoparticleOnSupport.small()]
+
+
+def neighbours(positions_nm: np.ndarray, distance_nm: float) -> np.ndarray:
+    near = cKDTree(positions_nm).query_ball_point(positions_nm, 1.1 * distance_nm)
+    return np.array([len(found) - 1 for found in near])
+
+
+# --- every kind ---
+
+
+@pytest.mark.parametrize("sample", SMALL, ids=lambda s: s.kind)
+def test_a_sample_survives_yaml_and_pickle_and_makes_the_same_atoms(sample):
+    data = yaml.safe_load(yaml.safe_dump(sample.model_dump(mode="json")))
+    for again in (Sample.read(data), pickle.loads(pickle.dumps(sample))):
+        assert again == sample
+        one, two = sample.make(Run(4)), again.make(Run(4))
+        assert isinstance(one, HasAtoms)
+        for a, b in zip(
+            one.atoms_within(VIEW).table().values(),
+            two.atoms_within(VIEW).table().values(),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("sample", SMALL, ids=lambda s: s.kind)
+def test_a_specimen_survives_pickle_and_its_truth_is_tables(sample):
+    specimen = pickle.loads(pickle.dumps(sample.make(Run(4))))
+    assert len(specimen.atoms_within(VIEW)) > 10
+    for name, table in specimen.truth().items():
+        assert len({len(column) for column in table.values()}) == 1, name
+    assert all(note.endswith(".") for note in specimen.notes)
+
+
+@pytest.mark.parametrize("sample", SMALL, ids=lambda s: s.kind)
+def test_no_two_atoms_come_closer_than_120_pm_and_none_lies_before_the_entrance(sample):
+    atoms = sample.make(Run(4)).atoms_within(Window.centred(5, 5))
+    distance, _ = cKDTree(atoms.positions_nm).query(atoms.positions_nm, k=2)
+    assert distance[:, 1].min() > 0.12
+    assert atoms.positions_nm[:, 2].min() >= 0
+
+
+@pytest.mark.parametrize("sample", SMALL, ids=lambda s: s.kind)
+def test_two_half_windows_hold_what_the_whole_one_holds(sample):
+    specimen = sample.make(Run(4))
+    left, right = Window(-2, 0.1, -2, 2), Window(0.1, 2, -2, 2)
+    parts = specimen.atoms_within(left) + specimen.atoms_within(right)
+    whole = specimen.atoms_within(Window(-2, 2, -2, 2))
+    assert len(parts) == len(whole) > 0
+    order = [np.lexsort(a.positions_nm.T) for a in (parts, whole)]
+    np.testing.assert_array_equal(parts.positions_nm[order[0]], whole.positions_nm[order[1]])
+    np.testing.assert_array_equal(parts.numbers[order[0]], whole.numbers[order[1]])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"thickness_nm": 0}, "thickness_nm"),
+        ({"b_factors_A2": {"Qq": 0.5}}, "'Qq' is no element"),
+        ({"supercell": [0, 1, 1]}, "supercell"),
+        ({"occupancy": "guess"}, "occupancy"),
+        ({"thicknes_nm": 5}, "thicknes_nm"),
+    ],
+)
+def test_bad_knobs_are_refused(change, words):
+    with pytest.raises(ValidationError, match=words):
+        Crystal.model_validate({"file": "srtio3.cif", **change})
+
+
+def test_quantities_may_carry_units():
+    crystal = Crystal.model_validate(
+        {"file": "gold.cif", "thickness_nm": "50 Å", "b_factors_A2": {"Au": "0.007 nm^2"}}
+    )
+    assert crystal.thickness_nm == pytest.approx(5.0)
+    assert crystal.b_factors_A2["Au"] == pytest.approx(0.7)
+
+
+# --- crystals ---
+
+
+def test_a_file_is_looked_for_here_first_and_then_among_the_bundled_ones(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Crystal(file="gold.cif").structure_path() == BUNDLED / "gold.cif"
+    (tmp_path / "gold.cif").write_bytes((BUNDLED / "ceo2.cif").read_bytes())
+    assert 58 in Crystal(file="gold.cif").make(Run(0)).atoms_within(VIEW).numbers
+    with pytest.raises(ValueError, match=r"no 'golb\.cif'; give a path, or one of ceo2\.cif"):
+        Crystal(file="golb.cif").structure_path()
+
+
+@pytest.mark.parametrize(
+    ("file", "atoms_a_cell", "cell_nm"),
+    [("srtio3.cif", 5, 0.3905), ("ceo2.cif", 12, 0.5411), ("gold.cif", 4, 0.40782)],
+)
+def test_a_crystal_fills_the_view_with_its_density(file, atoms_a_cell, cell_nm):
+    """Along [001], whole numbers of cells in all directions: the count is exact."""
+    crystal = Crystal(file=file, thickness_nm=4 * cell_nm).make(Run(0))
+    atoms = crystal.atoms_within(Window(-3 * cell_nm, 5 * cell_nm, 2 * cell_nm, 7 * cell_nm))
+    assert len(atoms) == atoms_a_cell * 8 * 5 * 4
+
+
+def test_strain_moves_every_atom_as_the_tensor_says():
+    """(x, y) -> (1 + xx) x + xy y, xy x + (1 + yy) y about the origin; z stays."""
+    plain = Crystal(file="srtio3.cif", thickness_nm=1.0, zone_axis=(1, 1, 0))
+    strained = plain.model_copy(
+        update={"strain_xx_percent": 2.0, "strain_yy_percent": -1.0, "strain_xy_percent": 0.5}
+    )
+    before = plain.make(Run(0)).atoms_within(Window.centred(2, 2)).positions_nm
+    after = strained.make(Run(0)).atoms_within(Window.centred(3, 3)).positions_nm
+    x, y, z = before.T
+    expected = np.column_stack([1.02 * x + 0.005 * y, 0.005 * x + 0.99 * y, z])
+    apart, _ = cKDTree(after).query(expected)
+    assert apart.max() < 3e-9  # positions are rounded to 1e-9 nm
+    table = strained.make(Run(0)).truth()["strain"]
+    assert {name: float(v[0]) for name, v in table.items()} == pytest.approx(
+        {"strain_xx_percent": 2.0, "strain_yy_percent": -1.0, "strain_xy_percent": 0.5}
+    )
+
+
+def test_truth_holds_the_cell_as_it_lies():
+    """Atoms of one element are whole numbers of the truth's cell vectors apart."""
+    specimen = Crystal(
+        file="srtio3.cif", zone_axis=(1, 1, 1), tilt_mrad=(5, -3), strain_xy_percent=1.0
+    ).make(Run(0))
+    cell = specimen.truth()["cell"]
+    vectors = np.column_stack([cell["x_nm"], cell["y_nm"], cell["z_nm"]])
+    atoms = specimen.atoms_within(Window.centred(3, 3))
+    strontium = atoms.positions_nm[atoms.numbers == 38]
+    steps = strontium @ np.linalg.inv(vectors)
+    np.testing.assert_allclose(steps, np.round(steps), atol=1e-7)
+
+
+def test_uio66_is_drawn_once_and_repeats(tmp_path):
+    sample = Crystal(file="uio66.cif", block="UiO66_ideal", occupancy="draw", thickness_nm=2.0)
+    specimen = sample.make(Run(1))
+    a = 2.07465
+    here = specimen.atoms_within(Window(-0.5, 0.5, -0.5, 0.5)).positions_nm
+    there = specimen.atoms_within(Window(a - 0.5, a + 0.5, -0.5, 0.5)).positions_nm
+    np.testing.assert_allclose(there - [a, 0, 0], here, atol=3e-9)
+    other = sample.make(Run(2)).truth()["occupancy_draws"]["present"]
+    assert not np.array_equal(specimen.truth()["occupancy_draws"]["present"], other)
+    assert "O1A" in specimen.notes[0]
+
+
+def test_a_molecule_is_no_crystal(tmp_path):
+    path = tmp_path / "dimer.xyz"
+    ase.io.write(path, ase.Atoms("Au2", [[0, 0, 0], [0, 0, 2.9]]))
+    with pytest.raises(ValueError, match="has no cell; use the kind 'structure'"):
+        Crystal(file=str(path)).make(Run(0))
+
+
+# --- finite structures ---
+
+
+def test_a_molecule_is_centred_turned_over_and_rotated(tmp_path):
+    """An L of three atoms: over (half a turn about x), then 90 degrees about z (x to y)."""
+    path = tmp_path / "corner.xyz"
+    ase.io.write(path, ase.Atoms("Au3", [[0, 0, 0], [4, 0, 0], [0, 0, 2]]))
+    make = {"file": str(path), "b_factors_A2": {"Au": 0.62}}
+    plain = StructureSample(**make).make(Run(0)).atoms_within(VIEW)
+    expected = [[-0.2, 0, 0], [0.2, 0, 0], [-0.2, 0, 0.2]]
+    np.testing.assert_allclose(plain.positions_nm, expected, atol=1e-12)
+    turned = StructureSample(**make, flip=True, rotate_z_deg=90).make(Run(0)).atoms_within(VIEW)
+    expected = [[0, -0.2, 0.2], [0, 0.2, 0.2], [0, -0.2, 0]]
+    np.testing.assert_allclose(turned.positions_nm, expected, atol=1e-12)
+
+
+def test_rotations_are_right_handed_and_proper():
+    """About x: y to z. About y: z to x. About z: x to y."""
+    for name, start, end in (("x", 1, 2), ("y", 2, 0), ("z", 0, 1)):
+        sample = StructureSample(file="gold.cif", **{f"rotate_{name}_deg": 90})
+        np.testing.assert_allclose(sample.rotation() @ np.eye(3)[start], np.eye(3)[end], atol=1e-15)
+    mixed = StructureSample(file="gold.cif", flip=True, rotate_x_deg=20, rotate_y_deg=-70)
+    assert np.linalg.det(mixed.rotation()) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_a_file_with_a_cell_is_repeated_only_when_told():
+    one = StructureSample(file="gold.cif").make(Run(0)).atoms_within(VIEW)
+    many = StructureSample(file="gold.cif", supercell=(3, 2, 1)).make(Run(0)).atoms_within(VIEW)
+    assert (len(one), len(many)) == (4, 24)
+
+
+# --- a particle on a support ---
+
+
+@pytest.fixture(scope="module")
+def profile():
+    return NanoparticleOnSupport().make(Run(1))
+
+
+def test_the_particle_has_nearly_the_wanted_number_of_atoms_in_closed_facets(profile):
+    """Nearest neighbours a / sqrt 2 apart; {111} faces have 9 neighbours, {100} 8, edges 6, 7."""
+    positions = profile.particle.positions_nm
+    assert len(positions) == pytest.approx(2000, rel=0.03)
+    distance, _ = cKDTree(positions).query(positions, k=2)
+    np.testing.assert_allclose(distance[:, 1], NEIGHBOUR, atol=1e-9)
+    assert set(neighbours(positions, NEIGHBOUR)) == {6, 7, 8, 9, 12}
+    assert f"{len(positions)} atoms (2000 asked for)" in profile.notes[0]
+
+
+def test_facets_are_those_that_the_truth_says(profile):
+    """Every facet's outermost layer has the stated number of atoms; none lies beyond."""
+    facets = profile.truth()["facets"]
+    families = np.sort(np.abs(np.column_stack([facets[i] for i in "hkl"])), axis=1)
+    assert (families == [1, 1, 1]).all(axis=1).sum() == 8
+    assert (families == [0, 0, 1]).all(axis=1).sum() == 6
+    assert len(families) == 14  # a truncated octahedron
+    normals = np.column_stack([facets[f"normal_{i}"] for i in "xyz"])
+    height = profile.particle.positions_nm @ normals.T
+    on_top = (height > height.max(axis=0) - 1e-6).sum(axis=0)
+    np.testing.assert_array_equal(on_top, facets["n_atoms"])
+
+
+def test_the_particle_sits_flat_on_the_surface_in_the_middle_of_the_support(profile):
+    """A {111} layer faces the oxygen layer at y = 1.5 nm, the gap above it (y points down)."""
+    y = profile.particle.positions_nm[:, 1]
+    facets = profile.truth()["facets"]
+    assert y.max() == pytest.approx(1.5 - 0.23, abs=1e-9)
+    assert (y > y.max() - 1e-6).sum() == facets["n_atoms"][facets["contact"]][0] > 100
+    np.testing.assert_allclose(np.diff(np.unique(np.round(y, 6))), GOLD / np.sqrt(3), atol=2e-6)
+    support = profile.support_within(VIEW)
+    oxygen = support.numbers == 8
+    assert support.positions_nm[:, 1].min() == pytest.approx(1.5, abs=1e-9)
+    assert set(support.numbers[support.positions_nm[:, 1] < 1.51]) == {8}
+    # O-Ce-O: the first cerium layer lies a / (4 sqrt 3) below the surface.
+    depth = support.positions_nm[~oxygen, 1].min() - 1.5
+    assert depth == pytest.approx(0.5411 / (4 * np.sqrt(3)), abs=1e-9)
+    middle = (support.positions_nm[:, 2].min() + support.positions_nm[:, 2].max()) / 2
+    assert profile.particle.positions_nm[:, 2].mean() == pytest.approx(middle, abs=0.1)
+
+
+def test_both_crystals_have_110_along_the_beam(profile):
+    """Gold's columns repeat by a / sqrt 2 along z, cerium's likewise."""
+    for positions, step in (
+        (profile.particle.positions_nm, NEIGHBOUR),
+        (
+            profile.support_within(VIEW).positions_nm[profile.support_within(VIEW).numbers == 58],
+            0.5411 / np.sqrt(2),
+        ),
+    ):
+        first = positions[np.lexsort(np.round(positions[:, [2, 1, 0]], 6).T)][0]
+        column = positions[np.linalg.norm(positions[:, :2] - first[:2], axis=1) < 1e-6, 2]
+        np.testing.assert_allclose(np.diff(np.sort(column)), step, atol=1e-8)
+
+
+def test_the_support_has_ceria_s_density_and_no_end():
+    """12 atoms in 0.5411^3 nm^3, far away; 20 nm hold 104.5 layers, so 1 % either way."""
+    support = NanoparticleOnSupport(n_atoms=200, support_thickness_nm=20).make(Run(0))
+    atoms = support.atoms_within(Window(100, 110, 50, 58))
+    assert len(atoms) == pytest.approx(12 / 0.5411**3 * 10 * 8 * 20, rel=0.01)
+    cerium = (atoms.numbers == 58).sum()
+    assert (len(atoms) - cerium) / cerium == pytest.approx(2, rel=0.02)
+
+
+def test_the_shape_meets_the_wanted_number_about_as_closely_as_shells_allow():
+    for n in (100, 300, 1000, 5000, 20_000):
+        shape = carve(n, 1.268, 1.325, 0.2)
+        assert len(shape.positions) == pytest.approx(n, abs=1.5 * n ** (2 / 3) / 2), n
+        assert neighbours(shape.positions, 1 / np.sqrt(2)).min() >= 4
+
+
+def test_adhesion_flattens_the_particle_and_surface_energies_choose_the_facets():
+    tall, flat = (carve(3000, 1.268, 1.325, share) for share in (0.0, 0.8))
+    up = np.ones(3) / np.sqrt(3)
+    assert np.ptp(flat.positions @ up) < 0.8 * np.ptp(tall.positions @ up)
+    # distances of the free facets: {100} 1.268 times {111}, to within a layer
+    families = np.abs(tall.indices).sum(axis=1)
+    ratio = tall.distances[families == 1].mean() / tall.distances[families == 3].mean()
+    assert ratio == pytest.approx(1.268, abs=0.06)
+    cubic = carve(3000, 0.55, 1.7, 0.0)
+    corner = np.abs(cubic.indices).sum(axis=1) == 3
+    assert cubic.on_facets()[corner].max() == 3  # below 1 / sqrt 3: a cube, but for its corners
+    assert cubic.on_facets()[~corner].min() > 50
+    dodecahedral = carve(3000, 1.6, 1.0, 0.0)
+    assert 2 in np.abs(dodecahedral.indices).sum(axis=1)  # {110}
+
+
+def test_the_particles_strain_is_about_the_middle_of_its_contact_facet():
+    plain = NanoparticleOnSupport.small()
+    strained = plain.model_copy(
+        update={"strain_xx_percent": 1.0, "strain_yy_percent": -2.0, "strain_xy_percent": 0.3}
+    )
+    before = plain.make(Run(0)).particle.positions_nm
+    after = strained.make(Run(0)).particle.positions_nm
+    x, y, z = (before - [0, 0.6 - 0.23, 0]).T
+    expected = np.column_stack([1.01 * x + 0.003 * y, 0.003 * x + 0.98 * y, z])
+    np.testing.assert_allclose(after - [0, 0.6 - 0.23, 0], expected, atol=1e-12)
+
+
+def test_relaxation_contracts_the_outermost_spacing_by_its_share():
+    """Middle of the top {111} facet of a large particle: 3 % less, then 3 % / e, and so on."""
+    sample = NanoparticleOnSupport(n_atoms=20_000, relaxation_percent=3.0)
+    shape = carve(20_000, 1.268, 1.325, 0.2)
+    moved = shape.positions + shape.relaxation(0.03)
+    up = np.ones(3) / np.sqrt(3)
+    height = shape.positions @ up
+    axis = np.linalg.norm(shape.positions - height[:, None] * up, axis=1) < 1.0
+    layers = np.unique(np.round(height, 6))[::-1][:4]
+    mean = [(moved @ up)[axis & (np.abs(height - h) < 1e-5)].mean() for h in layers]
+    contraction = 1 + np.diff(mean) * np.sqrt(3)
+    np.testing.assert_allclose(contraction, 0.03 * np.exp([0, -1, -2]), atol=2e-4)
+    assert len(sample.make(Run(0)).particle) == len(moved)
+
+
+def test_half_a_turn_of_azimuth_gives_the_twin():
+    """Layers stay layers, columns stay columns, the outline is mirrored in x."""
+    plain = NanoparticleOnSupport.small().make(Run(0)).particle.positions_nm
+    sample = NanoparticleOnSupport.small().model_copy(update={"azimuth_deg": 180.0})
+    twin = sample.make(Run(0)).particle.positions_nm
+    mirrored = plain * [-1, 1, 1]
+    apart, _ = cKDTree(twin).query(mirrored)
+    assert apart.max() < 1e-9
+
+
+def test_a_tilt_turns_both_crystals_and_the_surface():
+    """About x by 30 mrad: the surface's layers lean by tan 0.03 along z."""
+    sample = NanoparticleOnSupport.small().model_copy(update={"tilt_mrad": (30.0, 0.0)})
+    specimen = sample.make(Run(0))
+    surface = specimen.support_within(Window.centred(4, 4))
+    y, z = surface.positions_nm[:, 1], surface.positions_nm[:, 2]
+    middle = specimen.pivot_nm[2]
+    # z leans downwards: a rotation about x takes y to (cos, sin), so y falls where z rises
+    upright = (y - 0.6) * np.cos(0.03) + (z - middle) * np.sin(0.03)
+    assert upright.min() == pytest.approx(0.0, abs=2e-9)
+    assert surface.positions_nm[:, 2].min() >= 0
+    assert surface.positions_nm[:, 2].max() < 2.1
+    back = (specimen.particle.positions_nm - specimen.pivot_nm) @ specimen.turn
+    assert back[:, 1].max() == pytest.approx(-0.23, abs=1e-12)
+
+
+def test_metals_other_than_gold_get_their_debye_factor_and_overrides_are_checked():
+    platinum = NanoparticleOnSupport.small().model_copy(
+        update={"element": "Pt", "lattice_nm": 0.3924, "b_factors_A2": {"O": 0.8}}
+    )
+    atoms = platinum.make(Run(0)).atoms_within(VIEW)
+    of = {int(z): set(atoms.b_factors_A2[atoms.numbers == z]) for z in set(atoms.numbers)}
+    assert of[8] == {0.8}
+    assert of[58] == {0.3}
+    assert 0.2 < min(of[78]) < 0.6
+    assert atoms.group_names == ("particle", "support")
+    wrong = platinum.model_copy(update={"b_factors_A2": {"Au": 0.6}})
+    with pytest.raises(ValueError, match="no 'Au' here"):
+        wrong.make(Run(0))
+    with pytest.raises(ValidationError, match="'Xy' is no chemical symbol"):
+        NanoparticleOnSupport(element="Xy")
+
+
+def test_atoms_that_would_overlap_are_refused():
+    """Sheared so far that an edge of the particle dives into the support."""
+    sample = NanoparticleOnSupport(n_atoms=5000, gap_nm=0.15, strain_xy_percent=5.0)
+    with pytest.raises(ValueError, match="widen gap_nm"):
+        sample.make(Run(0))
