@@ -53,7 +53,7 @@ def write_tables(group: h5py.Group, tables: Mapping[str, Table]) -> None:
     """Write truth tables: a group a table, an array of any shape a column."""
     for table, columns in sorted(tables.items()):
         check_name(table, "truth table")
-        inside = group.create_group(table)
+        inside = group.create_group(table, track_order=True)
         for column, values in columns.items():
             check_name(column, f"{table}:")
             inside.create_dataset(column, data=storable(np.asarray(values), f"{table}.{column}"))
@@ -74,7 +74,7 @@ def storable(array: Array, name: str) -> Array:
         return encoded.astype(h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize)))
     if array.dtype.kind not in "biufcS":
         raise ValueError(f"{name} holds {array.dtype}; numbers, booleans, bytes or text are stored")
-    return array
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 
 def read(dataset: h5py.Dataset, start: int = 0, stop: int | None = None) -> Array:

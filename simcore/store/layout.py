@@ -147,7 +147,11 @@ def read_header(path: Path) -> dict[str, Any]:
     """
     if (path / CORPUS).is_file():
         raise ValueError(f"{path} is a corpus of several datasets; open one of those in its items/")
-    return read_versioned(path, DATASET, FORMAT, "dataset")
+    header = read_versioned(path, DATASET, FORMAT, "dataset")
+    missing = {"complete", "manifest_sha256", *Layout.__dataclass_fields__} - set(header)
+    if missing:
+        raise ValueError(f"{path / DATASET} is damaged: it lacks {', '.join(sorted(missing))}")
+    return header
 
 
 def read_versioned(path: Path, file: str, expected: str, what: str) -> dict[str, Any]:

@@ -55,21 +55,36 @@ def _add_emd(
 ) -> None:
     group = root.create_group(name)
     group.attrs.update(emd_group_type="array", python_class="Array")
-    # A shard that gets lost reads as what no detector gives, not as zero counts.
-    kind = np.dtype(spec.dtype).kind
-    lost = np.iinfo(spec.dtype).max if kind in "iu" else np.nan if kind in "fc" else None
-    source = h5py.VirtualLayout((layout.n_frames, *spec.shape), np.dtype(spec.dtype))
-    for shard in range(layout.n_shards):
-        frames = layout.frames(shard)
-        source[frames.start : frames.stop] = h5py.VirtualSource(
-            Layout.measured_file(shard), name, (len(frames), *spec.shape), np.dtype(spec.dtype)
-        )
-    data = group.create_virtual_dataset("data", source, fillvalue=lost)
+    data = _virtual_dataset(group, name, layout, spec)
     data.attrs["units"] = spec.unit
     for number, axis in enumerate(axes):
         # Two values stand for a regular axis.
         dim = group.create_dataset(f"dim{number}", data=axis.coordinates(2))
         dim.attrs.update(name=axis.name, units=axis.unit)
+
+
+def _virtual_dataset(
+    group: h5py.Group, name: str, layout: Layout, spec: SignalSpec
+) -> h5py.Dataset:
+    """Map the shards one after another (h5py's own way would note the time)."""
+    dtype, shape = np.dtype(spec.dtype), (layout.n_frames, *spec.shape)
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_obj_track_times(False)
+    # A shard that gets lost reads as what no detector gives, not as zero counts.
+    if dtype.kind in "iu":
+        creation.set_fill_value(np.array(np.iinfo(dtype).max, dtype))
+    elif dtype.kind in "fc":
+        creation.set_fill_value(np.array(np.nan, dtype))
+    whole = h5py.h5s.create_simple(shape)
+    for shard in range(layout.n_shards):
+        frames = layout.frames(shard)
+        block = (len(frames), *spec.shape)
+        whole.select_hyperslab((frames.start,) + (0,) * len(spec.shape), block)
+        source = Layout.measured_file(shard).encode(), name.encode()
+        creation.set_virtual(whole, *source, h5py.h5s.create_simple(block))
+    kind = h5py.h5t.py_create(dtype, logical=True)
+    everything = h5py.h5s.create_simple(shape)
+    return h5py.Dataset(h5py.h5d.create(group.id, b"data", kind, everything, creation))
 
 
 def _add_hyperspy(
