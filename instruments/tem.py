@@ -27,8 +27,9 @@ from nanophantom.simcore.columns import find_truth_columns
 from nanophantom.simcore.electrons import imaging, multislice
 from nanophantom.simcore.electrons.constants import wavelength
 from nanophantom.simcore.electrons.debye_waller import displace, rms_displacement
-from nanophantom.simcore.electrons.grid import Grid
+from nanophantom.simcore.electrons.grid import Grid, oversampling_for
 from nanophantom.simcore.electrons.optics import Aberrations, ImagingOptics
+from nanophantom.simcore.electrons.slicing import SLICE_THICKNESS_A
 from nanophantom.simcore.environment import Drift, Path
 from nanophantom.simcore.fields import Array, Axis, Table
 from nanophantom.simcore.models import Model
@@ -285,7 +286,7 @@ class TEMAcquisition(Acquisition):
     def grid(self) -> Grid:
         """The grid on which the wave meets the slices."""
         settings = self.tem.multislice
-        oversampling = settings.oversampling or multislice.oversampling_for(self.atoms.numbers)
+        oversampling = settings.oversampling or oversampling_for(self.atoms.numbers)
         k_max = math.sin(self.tem.band_limit_mrad * 1e-3) / wavelength(self.tem.energy_kev)
         return Grid.for_wave(self.cell.extent_A, float(k_max), oversampling)
 
@@ -300,7 +301,7 @@ class TEMAcquisition(Acquisition):
     def slice_thickness_A(self) -> float:
         """Largest thickness of a slice."""
         chosen = self.tem.multislice.slice_thickness_nm
-        return multislice.SLICE_THICKNESS_A if chosen is None else chosen * 10.0
+        return SLICE_THICKNESS_A if chosen is None else chosen * 10.0
 
     def warm_up(self) -> None:
         """Plan the FFTs of the scattering, so that every worker finds the same plans."""
@@ -339,30 +340,29 @@ class TEMAcquisition(Acquisition):
         wave = self._engine().exit_wave(atoms.numbers, positions, self.slice_thickness_A)
         f = self.camera_oversampling
         optics = tem.optics
-        seen = {
-            "extent_A": wave.extent_A,
-            "energy_kev": tem.energy_kev,
-            "tilt_mrad": tem.beam_tilt_mrad,
-        }
         intensity = imaging.expected_image(
             wave.wave_k,
+            extent_A=wave.extent_A,
+            energy_kev=tem.energy_kev,
             coefficients=optics.coefficients(),
             aperture_mrad=optics.aperture_mrad,
             focal_spread_A=optics.focal_spread_nm * 10.0,
             convergence_mrad=optics.convergence_mrad,
+            tilt_mrad=tem.beam_tilt_mrad,
             shape=(self.cell.shape[0] * f, self.cell.shape[1] * f),
-            **seen,
         )
-        stopped = 0.0
-        if optics.aperture_mrad is not None:
-            stopped = imaging.stopped_by_aperture(
-                wave.wave_k, aperture_mrad=optics.aperture_mrad, **seen
-            )
+        stopped = imaging.stopped_by_aperture(
+            wave.wave_k,
+            extent_A=wave.extent_A,
+            energy_kev=tem.energy_kev,
+            aperture_mrad=optics.aperture_mrad,
+            tilt_mrad=tem.beam_tilt_mrad,
+        )
         return {
             "intensity": intensity,
-            "kept": np.float64(wave.kept),
-            "lost": np.float64(wave.lost),
-            "stopped": np.float64(stopped),
+            "kept": np.array(wave.kept),
+            "lost": np.array(wave.lost),
+            "stopped": np.array(stopped),
         }
 
     def _engine(self) -> multislice.Multislice:
@@ -390,10 +390,11 @@ class TEMAcquisition(Acquisition):
         ny, nx = (n * self.camera_oversampling for n in self.cell.shape)
         ky = np.fft.fftfreq(ny, self.cell.extent_A[0] / ny)[:, None]
         kx = np.fft.rfftfreq(nx, self.cell.extent_A[1] / nx)[:, None]
-        # mean over the path of exp(-2 pi i k.d): a sum of products, so one matrix product
+        # mean over the path of exp(-2 pi i k.d), a sum of products; einsum, since the bits of a
+        # matrix product may depend on the number of threads
         phase_y = np.exp(-2j * np.pi * 10.0 * ky * dy_nm).astype(np.complex64)
         phase_x = np.exp(-2j * np.pi * 10.0 * kx * dx_nm).astype(np.complex64)
-        motion = (phase_y @ phase_x.T) / np.float32(len(dy_nm))
+        motion = np.einsum("yt,xt->yx", phase_y, phase_x) / np.float32(len(dy_nm))
         image = scipy.fft.irfft2(spectrum * motion, (ny, nx), workers=1)
         f = self.camera_oversampling
         view = self.cell.crop(image[::f, ::f])

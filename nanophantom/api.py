@@ -41,7 +41,7 @@ def analyse(task: str, measured: Measured) -> Mapping[str, Array]:
     """Run a task's default algorithm on measured data."""
     from nanophantom.validation.tasks import find_task
 
-    return find_task(task).analyse(measured)
+    return find_task(task).answer(measured)
 
 
 def score(
@@ -64,12 +64,13 @@ def run(recipe: str | Path | Mapping[str, Any], out: Path | str | None = None) -
     from nanophantom.scenarios import recipe as recipes
     from nanophantom.scenarios import run as runner
     from nanophantom.simcore.store import Dataset
-    from nanophantom.validation import grade, report
+    from nanophantom.validation import folder as grade
+    from nanophantom.validation import report
 
     data = dict(recipe) if isinstance(recipe, Mapping) else recipes.load(recipe)
     plan = runner.plan(data, out=None if out is None else Path(out))
     grade.check_tasks(plan.tasks)
     runner.make(plan)
-    grade.grade_all(plan.out)
+    grade.grade_folder(plan.out)
     report.write(plan.out)
     return Dataset(plan.out)

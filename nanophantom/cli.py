@@ -142,7 +142,8 @@ def run(
     with refusing():
         from nanophantom.scenarios import recipe
         from nanophantom.scenarios import run as runner
-        from nanophantom.validation import grade, report
+        from nanophantom.validation import folder as grade
+        from nanophantom.validation import report
 
         data = recipe.change(recipe.load(recipe_name), changes)
         plan = runner.plan(data, out=out, seed=seed, count=count, resume=resume)
@@ -153,7 +154,7 @@ def run(
         try:
             with _progress(quiet) as progress:
                 runner.make(plan, workers=workers, progress=progress)
-                scores = grade.grade_all(plan.out, progress=progress)
+                scores = grade.grade_folder(plan.out, progress=progress)
                 page = report.write(plan.out)
         except KeyboardInterrupt:
             click.echo(f"stopped; {plan.resume_hint}", err=True)
@@ -217,7 +218,7 @@ def _print_scores(scores: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from nanophantom.validation import grade
+    from nanophantom.validation import folder as grade
 
     for title, rows in grade.tables(scores):
         table = Table(title=title, title_justify="left")
@@ -263,9 +264,9 @@ def score(
 ) -> None:
     """Grade an algorithm on a dataset: the default one, your function, or your results."""
     with refusing():
-        from nanophantom.validation import grade
+        from nanophantom.validation import folder as grade
 
-        scores = grade.grade_all(
+        scores = grade.grade_folder(
             folder, algorithm=algorithm, predictions=predictions, only_task=task
         )
         if as_json:
@@ -303,12 +304,12 @@ def export(folder: Path, format_: str, out: Path | None, as_json: bool) -> None:
 @main.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--task", default="atomic-columns", show_default=True, help="What to look for.")
-@click.option("--pixel-size", metavar="QUANTITY", help='e.g. "0.02 nm"; read from the file if it says.')
+@click.option(
+    "--pixel-size", metavar="QUANTITY", help='e.g. "0.02 nm"; read from the file if it says.'
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="CSV to write [FILE.TASK.csv].")
 @json_option
-def analyse(
-    file: Path, task: str, pixel_size: str | None, out: Path | None, as_json: bool
-) -> None:
+def analyse(file: Path, task: str, pixel_size: str | None, out: Path | None, as_json: bool) -> None:
     """Run the analysis layer on an image of your own; writes a table and an overlay picture."""
     with refusing():
         from nanophantom.validation import own_image

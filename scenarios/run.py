@@ -11,6 +11,7 @@ import io
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -206,8 +207,10 @@ class Item:
                 wisdom=fft.wisdom(),
             )
         with writer:
-            parts = _make_parts(self.folder / PARTS, acquisition, workers, progress)
-            writer.write_truth({**acquisition.truth(parts), **_specimen_truth(specimen)})
+            if writer.missing or not writer.has_truth:
+                parts = _make_parts(self.folder / PARTS, acquisition, workers, progress)
+            if not writer.has_truth:
+                writer.write_truth({**acquisition.truth(parts), **_specimen_truth(specimen)})
             todo = writer.missing
             total = acquisition.n_frames
             done = total - sum(len(writer.layout.frames(k)) for k in todo)
@@ -216,10 +219,11 @@ class Item:
                 functools.partial(_expose_shard, acquisition, self.folder, writer.shards, k)
                 for k in todo
             )
-            for receipt in parallel.run_tasks(tasks, workers, total=len(todo)):
-                writer.record(receipt)
-                done += len(writer.layout.frames(receipt.shard))
-                progress("frames", done, total)
+            with closing(parallel.run_tasks(tasks, workers, total=len(todo))) as receipts:
+                for receipt in receipts:
+                    writer.record(receipt)
+                    done += len(writer.layout.frames(receipt.shard))
+                    progress("frames", done, total)
             writer.finish(
                 {
                     "wisdom_sha256": fft.wisdom_hash(),
@@ -255,9 +259,7 @@ def _self_contained(scenario: Scenario) -> tuple[list[Path], str]:
     return files, yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _make_parts(
-    folder: Path, acquisition: Acquisition, workers: int, progress: Progress
-) -> Parts:
+def _make_parts(folder: Path, acquisition: Acquisition, workers: int, progress: Progress) -> Parts:
     """Make the shared parts that aren't kept yet, each in a file of its own; return them all."""
     wanted = acquisition.parts()
     if not wanted:
@@ -267,9 +269,10 @@ def _make_parts(
     done = len(wanted) - len(todo)
     progress("scattering", done, len(wanted))
     tasks = (functools.partial(_make_part, wanted[name], folder, name) for name in todo)
-    for _ in parallel.run_tasks(tasks, workers, total=len(todo)):
-        done += 1
-        progress("scattering", done, len(wanted))
+    with closing(parallel.run_tasks(tasks, workers, total=len(todo))) as finished:
+        for _ in finished:
+            done += 1
+            progress("scattering", done, len(wanted))
     return KeptParts(folder, tuple(wanted))
 
 
@@ -340,9 +343,10 @@ def _make_corpus(
 
     done = 0
     progress("items", done, planned.count)
-    for _ in parallel.run_tasks(tasks(), workers, total=planned.count):
-        done += 1
-        progress("items", done, planned.count)
+    with closing(parallel.run_tasks(tasks(), workers, total=planned.count)) as finished:
+        for _ in finished:
+            done += 1
+            progress("items", done, planned.count)
 
 
 def _make_item(item: Item, finish: Callable[[Path], None] | None) -> None:

@@ -27,7 +27,8 @@ def of_kind(kind: str) -> dict[str, Any]:
         known.update(dict.fromkeys(family.kinds(), family))
     if kind not in known:
         raise ValueError(f"there is no kind {kind!r}{did_you_mean(kind, known)}")
-    return _as_written(known[kind].of_kind(kind).model_json_schema())
+    schema: dict[str, Any] = _as_written(known[kind].of_kind(kind).model_json_schema())
+    return schema
 
 
 def scenario() -> dict[str, Any]:
@@ -44,7 +45,8 @@ def scenario() -> dict[str, Any]:
             options.append({"$ref": f"#/$defs/{field}-{kind}"})
         document["properties"][field] = {"oneOf": options}
     document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    return _as_written(document)
+    schema: dict[str, Any] = _as_written(document)
+    return schema
 
 
 def _as_written(node: Any, name: str = "") -> Any:
@@ -65,11 +67,20 @@ def _as_written(node: Any, name: str = "") -> Any:
         keep = {k: described.pop(k) for k in ("title", "description", "default") if k in described}
         options: list[dict[str, Any]] = [described]
         if units.suffix_of(name):
-            options.append({"type": "string", "description": f"a quantity, in {units.symbol(name)} or other units"})
+            options.append(
+                {
+                    "type": "string",
+                    "description": f"a quantity, in {units.symbol(name)} or other units",
+                }
+            )
         options.append(
-            {"type": "object", "minProperties": 1, "maxProperties": 1,
-             "properties": {d: {"type": "array"} for d in DISTRIBUTIONS},
-             "additionalProperties": False}
+            {
+                "type": "object",
+                "minProperties": 1,
+                "maxProperties": 1,
+                "properties": {d: {"type": "array"} for d in DISTRIBUTIONS},
+                "additionalProperties": False,
+            }
         )
         return {**keep, "anyOf": options}
     return described

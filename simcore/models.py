@@ -55,7 +55,7 @@ class Model(BaseModel):
 
 
 def _convert(value: Any, name: str) -> Any:
-    if isinstance(value, str):
+    if isinstance(value, str) and value.strip().lower().lstrip("+-") not in ("nan", "inf"):
         return units.parse(value, name)
     if isinstance(value, list | tuple):
         return tuple(_convert(item, name) for item in value)

@@ -44,9 +44,7 @@ class CountingCamera(Model):
         electrons = dose_e_per_A2 * (self.pixel_size_nm * 10.0) ** 2 * self.efficiency
         return np.maximum(intensity, 0.0) * np.float32(electrons)  # rounding may dip below zero
 
-    def read(
-        self, expected: npt.NDArray[np.float32], rng: np.random.Generator
-    ) -> npt.NDArray[Any]:
+    def read(self, expected: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[Any]:
         """Count electrons.
 
         Raises

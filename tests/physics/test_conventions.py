@@ -60,7 +60,9 @@ def flat(points: Array = POINTS, z_nm: float = 0.5) -> Array:
     return np.column_stack([points, np.full(len(points), z_nm)])
 
 
-def centroid(image: Array, x_nm: float, y_nm: float, radius_nm: float = 0.16) -> tuple[float, float]:
+def centroid(
+    image: Array, x_nm: float, y_nm: float, radius_nm: float = 0.16
+) -> tuple[float, float]:
     """Centre of the bright blob near a point, in camera coordinates (nm)."""
     y, x = np.indices(image.shape) * STEP
     near = np.hypot(x - x_nm, y - y_nm) < radius_nm

@@ -50,12 +50,18 @@ def test_set_changes_one_field_in_any_unit(text: str) -> None:
 
 
 WRONG = [
-    ("instrument.optics.defocuss_nm=1", ["instrument.optics.defocuss_nm", "did you mean 'defocus_nm'"]),
+    (
+        "instrument.optics.defocuss_nm=1",
+        ["instrument.optics.defocuss_nm", "did you mean 'defocus_nm'"],
+    ),
     ("instrument.kind=tme", ["instrument", "'tme'", "tem"]),
     ("sample.kind=cristal", ["sample", "did you mean 'crystal'"]),
     ("instrument.optics.defocus_nm=5 kg", ["defocus_nm", "wrong kind of unit", "nm"]),
     ("instrument.optics.defocus_nm=often", ["defocus_nm", "not a number"]),
-    ("instrument.energy_kev=-300", ["instrument.energy_kev", "greater than or equal to 10", "-300"]),
+    (
+        "instrument.energy_kev=-300",
+        ["instrument.energy_kev", "greater than or equal to 10", "-300"],
+    ),
     ("instrument.exposures.n_frames=2.5", ["n_frames", "2.5"]),
     ("instrument.exposures.dose_e_per_A2=0", ["dose_e_per_A2", "greater than 0"]),
     ("instrument.camera.efficiency=1.2", ["efficiency", "less than or equal to 1"]),

@@ -1,0 +1,357 @@
+"""One self-contained HTML page about a dataset or a corpus: no script, no network."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from PIL import Image
+
+from nanophantom.simcore import units
+from nanophantom.simcore.store import Corpus, Dataset, is_corpus
+from nanophantom.simcore.store.files import write_whole
+from nanophantom.validation import figures
+from nanophantom.validation.drawing import BLUE, INK, Plate
+from nanophantom.validation.grade import read_estimates, read_scores
+from nanophantom.validation.task import Score, Scores
+from nanophantom.validation.tasks import find_task
+
+PAGE = "report.html"
+DOTS_PER_INCH = 150
+THUMBNAILS = 100
+"""A corpus page shows pictures of at most so many items."""
+
+_LABELS = {"f1": "F1", "rmse": "Error (RMSE)"}
+# Text stays text in the plots, in the page's own font.
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10.5,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def write(folder: Path | str, out: Path | str | None = None) -> Path:
+    """Write the page of a dataset or a corpus and return its path.
+
+    Raises
+    ------
+    ValueError
+        The folder is neither, or isn't complete.
+    """
+    if is_corpus(folder):
+        made = [Dataset(item) for item in Corpus(folder).items if item.exists()]
+        return write_corpus_report(made, folder, out)
+    return write_report(Dataset(folder), out)
+
+
+def write_report(dataset: Dataset, out: Path | str | None = None) -> Path:
+    """Write the page of one dataset with all gradings that are kept beside it.
+
+    Parameters
+    ----------
+    dataset
+        A complete dataset.
+    out
+        File to write; ``report.html`` in the dataset's folder if not given.
+    """
+    if not dataset.complete:
+        raise ValueError(f"{dataset.path} isn't complete; finish it with --resume first")
+    with mpl.rc_context(_STYLE):
+        gradings = [
+            _grading(dataset, label, scores) for label, scores in read_scores(dataset).items()
+        ]
+        plates = _html_of(figures.of_dataset(dataset), "data")
+    recipe_yaml = (dataset.path / "recipe.yaml").read_text(encoding="utf-8")
+    story = _provenance(dataset)
+    page = _template("report.html.j2").render(
+        title=dataset.recipe.get("title") or dataset.recipe.get("name") or dataset.path.name,
+        name=dataset.recipe.get("name", dataset.path.name),
+        description=dataset.recipe.get("description", ""),
+        shape=_shape_in_words(dataset),
+        gradings=gradings,
+        plates=plates,
+        settings=_settings(dataset.settings),
+        notes=story.pop("notes", []),
+        provenance=_flat({"seed": dataset.recipe.get("seed"), **story}),
+        recipe=recipe_yaml,
+    )
+    return _written(page, Path(out) if out is not None else dataset.path / PAGE)
+
+
+def write_corpus_report(
+    items: Sequence[Dataset], folder: Path | str, out: Path | str | None = None
+) -> Path:
+    """Write one page about a corpus: a line of scores and a small picture for every item.
+
+    Parameters
+    ----------
+    items
+        The corpus's datasets.
+    folder
+        The corpus's folder, to which links to the items' own pages are relative.
+    out
+        File to write; ``report.html`` in the corpus's folder if not given.
+    """
+    folder = Path(folder)
+    graded = [read_scores(item) for item in items]
+    with mpl.rc_context(_STYLE):
+        pictures = [
+            _png(figures.thumbnail(item)) if item.complete else "" for item in items[:THUMBNAILS]
+        ]
+    pictures += [""] * (len(items) - len(pictures))
+    recipe_file = folder / "recipe.yaml"
+    recipe = items[0].recipe if items else {}
+    page = _template("corpus.html.j2").render(
+        title=recipe.get("title") or folder.name,
+        name=folder.name,
+        description=recipe.get("description", ""),
+        tables=_corpus_tables(items, graded, pictures, folder),
+        n_items=len(items),
+        recipe=recipe_file.read_text(encoding="utf-8") if recipe_file.exists() else "",
+    )
+    return _written(page, Path(out) if out is not None else folder / PAGE)
+
+
+# --- what stands on the page -------------------------------------------------------------------
+
+
+def _grading(dataset: Dataset, label: str, scores: Scores) -> dict[str, Any]:
+    """Return one grading as the template wants it, with its figures."""
+    task = find_task(scores.task)
+    plates = task.figures(dataset, read_estimates(dataset, label), scores)
+    groups = tuple(dict.fromkeys(score.group for score in scores if score.group is not None))
+    by_key = {score.key: score for score in scores}
+    rows = [
+        {
+            "name": _LABELS.get(score.name, score.name.capitalize()),
+            "hint": score.hint,
+            "whole": _cell(score),
+            "parts": [_cell(by_key.get(f"{score.name}.{group}")) for group in groups],
+        }
+        for score in scores
+        if score.group is None
+    ]
+    return {
+        "title": task.title,
+        "algorithm": scores.algorithm,
+        "own": scores.algorithm != task.default_algorithm,
+        "contract": task.contract,
+        "groups": groups,
+        "rows": rows,
+        "notes": scores.notes,
+        "plates": _html_of(plates, label),
+        "anchor": re.sub(r"[^A-Za-z0-9]+", "-", label),
+    }
+
+
+def _cell(score: Score | None) -> dict[str, str]:
+    """Return value, limit, their ratio and n as text; empty where a group has no such score."""
+    if score is None:
+        return {"value": "", "limit": "", "ratio": "", "n": ""}
+    limited = score.value is not None and score.limit
+    return {
+        "value": _number(score.value, score.unit),
+        "limit": _number(score.limit, score.unit) if score.limit is not None else "",
+        "ratio": f"{score.value / score.limit:.2f} × limit" if limited else "",  # type: ignore[operator]
+        "n": f"{score.n:,}",
+    }
+
+
+def _number(value: float | None, unit: str = "") -> str:
+    """Return three significant digits with the unit; what isn't quite 1 doesn't read as 1."""
+    if value is None:
+        return "–"
+    if not unit and 0.9995 <= value < 1:
+        return "> 0.999"
+    return f"{f'{value:#.3g}'.rstrip('.')} {unit}".rstrip()
+
+
+def _shape_in_words(dataset: Dataset) -> str:
+    """Return how many frames of what size, in a sentence's words."""
+    name = dataset.signals[0]
+    ny, nx = dataset.signal(name, 0, 1).shape[-2:]
+    frames = "one frame" if dataset.n_frames == 1 else f"{dataset.n_frames} frames"
+    pixel_size_nm = dataset.settings.get("pixel_size_nm")
+    size = f", {nx * pixel_size_nm:.3g} nm × {ny * pixel_size_nm:.3g} nm" if pixel_size_nm else ""
+    return f"{frames} of {nx} × {ny} pixels{size}"
+
+
+def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return nominal settings in words and units: ``defocus_nm: -8`` is "defocus", "-8 nm"."""
+    rows = []
+    for name, value in settings.items():
+        suffix = units.suffix_of(name) or ""
+        label = name.removesuffix(suffix).replace("_", " ")
+        text = f"{value:.6g}" if isinstance(value, float) else str(value)
+        rows.append((label, f"{text} {units.symbol(name)}".strip()))
+    return rows
+
+
+def _provenance(dataset: Dataset) -> dict[str, Any]:
+    path = dataset.path / "provenance.json"
+    story: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return story
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return nested names as rows: ``{"versions": {"numpy": "2"}}`` is ("numpy", "2")."""
+    rows: list[tuple[str, str]] = []
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, prefix=f"{name} ")
+        else:
+            rows.append((f"{prefix}{name}".replace("_", " "), str(value)))
+    return rows
+
+
+def _corpus_tables(
+    items: Sequence[Dataset],
+    graded: Sequence[Mapping[str, Scores]],
+    pictures: Sequence[str],
+    folder: Path,
+) -> list[dict[str, Any]]:
+    """Return one table for each grading that any item has; one row an item, then the mean."""
+    tables = []
+    for label in dict.fromkeys(name for gradings in graded for name in gradings):
+        of_items = [gradings.get(label) for gradings in graded]
+        known = [scores for scores in of_items if scores is not None]
+        keys = [s.key for s in known[0] if s.group is None]
+        unit = {s.key: s.unit for s in known[0]}
+        columns = {
+            key: [None if scores is None else scores.values().get(key) for scores in of_items]
+            for key in keys
+        }
+        rows = [
+            {
+                "name": item.path.name,
+                "link": _page_of(item, folder),
+                "picture": pictures[i],
+                "cells": [_number(columns[key][i]) for key in keys],
+            }
+            for i, item in enumerate(items)
+        ]
+        tables.append(
+            {
+                "title": find_task(known[0].task).title,
+                "algorithm": known[0].algorithm,
+                "heads": [(_LABELS.get(key, key.capitalize()), unit[key]) for key in keys],
+                "rows": rows,
+                "mean": [_mean(columns[key]) for key in keys],
+            }
+        )
+    if tables:
+        return tables
+    rows = [
+        {
+            "name": item.path.name,
+            "link": _page_of(item, folder),
+            "picture": pictures[i],
+            "cells": [],
+        }
+        for i, item in enumerate(items)
+    ]
+    return [{"title": "Items", "algorithm": "", "heads": [], "rows": rows, "mean": []}]
+
+
+def _page_of(item: Dataset, folder: Path) -> str:
+    """Return the link to an item's own page, if it has one."""
+    if not (item.path / PAGE).exists() or not item.path.is_relative_to(folder):
+        return ""
+    return (item.path / PAGE).relative_to(folder).as_posix()
+
+
+def _mean(values: Sequence[float | None]) -> tuple[str, str]:
+    """Return mean and standard deviation of the values that are defined."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–", ""
+    return _number(float(np.mean(known))), f"± {np.std(known, ddof=1):.2g}" if len(
+        known
+    ) > 1 else ""
+
+
+# --- figures into the page ---------------------------------------------------------------------
+
+
+def _html_of(plates: Sequence[Plate], section: str) -> list[dict[str, Any]]:
+    """Return the plates of a section with their figures as pieces of HTML."""
+    pieces = []
+    for i, plate in enumerate(plates):
+        label = html.escape(f"{plate.title}. {plate.caption}")
+        if plate.raster:
+            picture = f'<img alt="{label}" src="{_png(plate.figure)}">'
+        else:
+            picture = _svg(plate.figure, label, salt=f"{section} {i}")
+        pieces.append(
+            {"title": plate.title, "caption": plate.caption, "html": picture, "wide": plate.wide}
+        )
+    return pieces
+
+
+def _png(figure: Figure) -> str:
+    """Return a figure as a data URI: a PNG of at most 256 colours."""
+    figure.set_dpi(DOTS_PER_INCH)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    out = io.BytesIO()
+    picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+        out, "PNG", optimize=False
+    )
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def _svg(figure: Figure, label: str, salt: str) -> str:
+    """Return a figure as SVG to stand in the page: its colours of text, its fonts, no links.
+
+    Ids inside are hashes of contents and salt: equal plots give equal bytes, and no two figures
+    of a page share an id if each has its own salt.
+    """
+    out = io.StringIO()
+    figure.set_dpi(DOTS_PER_INCH)  # of rasterized parts
+    canvas: Any = FigureCanvasSVG(figure)
+    with mpl.rc_context({"svg.hashsalt": salt}):
+        canvas.print_svg(out, metadata={"Date": None})
+    svg = out.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
+    svg = re.sub(r'(<g) id="[^"]*"', r"\1", svg)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = svg.replace(INK, "currentColor").replace(BLUE.lower(), "var(--accent)")
+    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1; font-family: inherit", svg)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).rstrip()
+
+
+def _template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("nanophantom.validation", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(name)
+
+
+def _written(page: str, path: Path) -> Path:
+    write_whole(path, page.encode())
+    return path
