@@ -89,7 +89,7 @@ class Grid:
         return cls((ny, nx), (float(extent_A[0]), float(extent_A[1])), float(k_max))
 
     @property
-    def sampling_A(self) -> tuple[float, float]:  # noqa: N802 - the unit
+    def sampling_A(self) -> tuple[float, float]:
         """Distance (dy, dx) between samples, Å."""
         return self.extent_A[0] / self.shape[0], self.extent_A[1] / self.shape[1]
 

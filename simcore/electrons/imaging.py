@@ -138,7 +138,7 @@ def stopped_by_aperture(
     *,
     extent_A: tuple[float, float],
     energy_kev: float,
-    aperture_mrad: float,
+    aperture_mrad: float | None,
     tilt_mrad: tuple[float, float] = (0.0, 0.0),
 ) -> float:
     """Return the part of the incident intensity that the objective aperture stops.

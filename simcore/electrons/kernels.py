@@ -44,7 +44,6 @@ _P1, _P2, _P3 = (
 _TWO_OVER_PI = np.float32(0.6366197723675814)
 _ROUND = np.float32(12582912.0)  # 1.5 * 2^23: adding and subtracting it rounds to an integer
 _HALF, _ONE, _ZERO = np.float32(0.5), np.float32(1.0), np.float32(0.0)
-_THREE_HALVES = np.float32(1.5)
 
 
 # ---- spreading atoms onto the grid -------------------------------------------------------------
@@ -201,8 +200,7 @@ def _transmit_float32(
 ) -> None:
     """Multiply `rows`, viewed as (re, im) pairs, with exp(i sigma V): no branches, so vectorised.
 
-    Errors of the sine and cosine stay below 2e-7; one Newton step towards 1/|t| then keeps |t| = 1
-    to the rounding error, without the bias that would add up over hundreds of slices.
+    The error of exp(i phase) is below 2e-7 and |t|^2 is 1 on average to 1e-9.
     """
     for r in range(count):
         for x in range(potential.shape[1]):
@@ -219,8 +217,6 @@ def _transmit_float32(
             c = sin if swap else cos
             s = -s if (quadrant & np.int32(2)) != 0 else s
             c = -c if ((quadrant + np.int32(1)) & np.int32(2)) != 0 else c
-            to_unit = _THREE_HALVES - _HALF * (s * s + c * c)
-            s, c = s * to_unit, c * to_unit
             re, im = rows[r, 2 * x], rows[r, 2 * x + 1]
             rows[r, 2 * x] = re * c - im * s
             rows[r, 2 * x + 1] = re * s + im * c

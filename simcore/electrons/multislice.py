@@ -51,7 +51,8 @@ class ExitWave:
     kept : float
         Summed |wave_k|^2.
     lost : float
-        Intensity scattered beyond k_max, summed over all slices.
+        Intensity scattered beyond k_max, summed over all slices. ``kept + lost`` is the incident
+        intensity, in single precision to 1e-7 a slice (rounding of the transforms).
     n_slices : int
         Number of slices with atoms.
     """
