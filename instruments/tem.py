@@ -304,8 +304,9 @@ class TEMAcquisition(Acquisition):
         return SLICE_THICKNESS_A if chosen is None else chosen * 10.0
 
     def warm_up(self) -> None:
-        """Plan the FFTs of the scattering, so that every worker finds the same plans."""
+        """Plan the FFTs of scattering and imaging, so that every worker finds the same plans."""
         self._engine()
+        self._image(multislice.plane_wave(self.grid))
 
     @property
     def n_configurations(self) -> int:
@@ -338,28 +339,15 @@ class TEMAcquisition(Acquisition):
         y0, x0 = self.cell.corner_nm
         positions = positions - np.array([x0 * 10.0, y0 * 10.0, 0.0])
         wave = self._engine().exit_wave(atoms.numbers, positions, self.slice_thickness_A)
-        f = self.camera_oversampling
-        optics = tem.optics
-        intensity = imaging.expected_image(
-            wave.wave_k,
-            extent_A=wave.extent_A,
-            energy_kev=tem.energy_kev,
-            coefficients=optics.coefficients(),
-            aperture_mrad=optics.aperture_mrad,
-            focal_spread_A=optics.focal_spread_nm * 10.0,
-            convergence_mrad=optics.convergence_mrad,
-            tilt_mrad=tem.beam_tilt_mrad,
-            shape=(self.cell.shape[0] * f, self.cell.shape[1] * f),
-        )
         stopped = imaging.stopped_by_aperture(
             wave.wave_k,
             extent_A=wave.extent_A,
             energy_kev=tem.energy_kev,
-            aperture_mrad=optics.aperture_mrad,
+            aperture_mrad=tem.optics.aperture_mrad,
             tilt_mrad=tem.beam_tilt_mrad,
         )
         return {
-            "intensity": intensity,
+            "intensity": self._image(wave.wave_k),
             "kept": np.array(wave.kept),
             "lost": np.array(wave.lost),
             "stopped": np.array(stopped),
@@ -372,6 +360,21 @@ class TEMAcquisition(Acquisition):
             np.unique(self.atoms.numbers).tolist(),
             self.tem.beam_tilt_mrad,
             self.tem.multislice.scattering_factors,
+        )
+
+    def _image(self, wave_k: npt.NDArray[Any]) -> Images:
+        """Return the partially coherent image of an exit wave on the cell's grid."""
+        optics, f = self.tem.optics, self.camera_oversampling
+        return imaging.expected_image(
+            wave_k,
+            extent_A=self.grid.extent_A,
+            energy_kev=self.tem.energy_kev,
+            coefficients=optics.coefficients(),
+            aperture_mrad=optics.aperture_mrad,
+            focal_spread_A=optics.focal_spread_nm * 10.0,
+            convergence_mrad=optics.convergence_mrad,
+            tilt_mrad=self.tem.beam_tilt_mrad,
+            shape=(self.cell.shape[0] * f, self.cell.shape[1] * f),
         )
 
     # --- frames --------------------------------------------------------------------------------

@@ -181,6 +181,8 @@ class Item:
     folder: Path
     scenario: Scenario
     resume: bool = False
+    wisdom: bytes = b""
+    """FFT plans to use; empty learns them."""
 
     def make(
         self,
@@ -190,50 +192,61 @@ class Item:
         progress: Progress,
     ) -> None:
         """Make parts, then frames, then the index; skip what is finished."""
-        start, cpu = time.perf_counter(), time.process_time()
+        start = time.perf_counter()
         inputs, text = _self_contained(self.scenario)
         if self.resume and (self.folder / "recipe.yaml").exists():
             if Dataset(self.folder).complete and _same(self.folder, text):
                 return
             writer = DatasetWriter.resume(self.folder, text)
-            fft.use_wisdom(writer.wisdom)
         else:
-            acquisition.warm_up()
+            wisdom = self.wisdom or _learned(acquisition)
             writer = DatasetWriter.create(
-                self.folder,
-                acquisition,
-                text,
-                inputs=inputs,
-                wisdom=fft.wisdom(),
+                self.folder, acquisition, text, inputs=inputs, wisdom=wisdom
             )
-        with writer:
-            if writer.missing or not writer.has_truth:
-                parts = _make_parts(self.folder / PARTS, acquisition, workers, progress)
-            if not writer.has_truth:
-                writer.write_truth({**acquisition.truth(parts), **_specimen_truth(specimen)})
-            todo = writer.missing
-            total = acquisition.n_frames
-            done = total - sum(len(writer.layout.frames(k)) for k in todo)
-            progress("frames", done, total)
-            tasks = (
-                functools.partial(_expose_shard, acquisition, self.folder, writer.shards, k)
-                for k in todo
-            )
-            with closing(parallel.run_tasks(tasks, workers, total=len(todo))) as receipts:
-                for receipt in receipts:
-                    writer.record(receipt)
-                    done += len(writer.layout.frames(receipt.shard))
-                    progress("frames", done, total)
+        # from here on FFT plans come from the dataset's own wisdom, on this process as on workers
+        with writer, fft.only(writer.wisdom):
+            self._fill(writer, specimen, acquisition, workers, progress)
             writer.finish(
                 {
                     "wisdom_sha256": fft.wisdom_hash(),
                     "wall_s": round(time.perf_counter() - start, 3),
-                    "parent_cpu_s": round(time.process_time() - cpu, 3),
                     "workers": workers,
                     "notes": list(specimen.notes),
                 }
             )
-            shutil.rmtree(self.folder / PARTS, ignore_errors=True)
+        shutil.rmtree(self.folder / PARTS, ignore_errors=True)
+
+    def _fill(
+        self,
+        writer: DatasetWriter,
+        specimen: Specimen,
+        acquisition: Acquisition,
+        workers: int,
+        progress: Progress,
+    ) -> None:
+        if writer.missing or not writer.has_truth:
+            parts = _make_parts(self.folder / PARTS, acquisition, workers, progress)
+        if not writer.has_truth:
+            writer.write_truth({**acquisition.truth(parts), **_specimen_truth(specimen)})
+        todo = writer.missing
+        total = acquisition.n_frames
+        done = total - sum(len(writer.layout.frames(k)) for k in todo)
+        progress("frames", done, total)
+        tasks = (
+            functools.partial(_expose_shard, acquisition, self.folder, writer.shards, k)
+            for k in todo
+        )
+        with closing(parallel.run_tasks(tasks, workers, total=len(todo))) as receipts:
+            for receipt in receipts:
+                writer.record(receipt)
+                done += len(writer.layout.frames(receipt.shard))
+                progress("frames", done, total)
+
+
+def _learned(acquisition: Acquisition) -> bytes:
+    """Plan an acquisition's FFTs here and return the wisdom that knows them."""
+    acquisition.warm_up()
+    return fft.wisdom()
 
 
 def _same(folder: Path, text: str) -> bool:
@@ -336,10 +349,9 @@ def _make_corpus(
     def tasks() -> Iterator[Callable[[], None]]:
         for k, scenario in enumerate(scenarios):
             folder = corpus.item(k)
-            if not (folder / "dataset.json").exists():
-                _, acquisition = prepare(scenario)
-                acquisition.warm_up()
-            yield functools.partial(_make_item, Item(folder, scenario, folder.exists()), finish)
+            begun = (folder / "dataset.json").exists()
+            wisdom = b"" if begun else _learned(prepare(scenario)[1])
+            yield functools.partial(_make_item, Item(folder, scenario, begun, wisdom), finish)
 
     done = 0
     progress("items", done, planned.count)

@@ -20,7 +20,7 @@ import os
 import platform
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +227,21 @@ def use_wisdom(data: bytes) -> None:
     _handed = bytes(data)
 
 
+@contextlib.contextmanager
+def only(data: bytes) -> Iterator[None]:
+    """Plan from `data` alone inside a ``with`` block, as a worker does; then as before."""
+    global _handed, _loaded
+    before = _handed
+    use_wisdom(data)
+    try:
+        yield
+    finally:
+        if before is None:
+            _handed, _loaded = None, False  # the cache file is read again when it is needed
+        else:
+            use_wisdom(before)
+
+
 def wisdom_hash() -> str:
     """SHA-256 of `wisdom`, in hexadecimal digits."""
     return hashlib.sha256(wisdom()).hexdigest()
@@ -308,6 +323,8 @@ def _save() -> None:
     target = cache_file()
     with contextlib.suppress(OSError):
         target.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            _import(target.read_bytes())  # what other processes learned meanwhile
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name)
         with os.fdopen(handle, "wb") as file:
             file.write(wisdom())

@@ -1,8 +1,12 @@
 """Small runs shared by the end-to-end tests, made through the command line as a person would."""
 
+import atexit
 import json
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +43,11 @@ SMALL: dict[str, Any] = {
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+# FFT plans are measured once for the session, whatever other processes of this user learn.
+CACHE = tempfile.mkdtemp(prefix="nanophantom-cache-")
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
+
+
 def nanophantom(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
     return subprocess.run(
@@ -46,6 +55,7 @@ def nanophantom(*words: object, cwd: Path | None = None) -> subprocess.Completed
         capture_output=True,
         text=True,
         cwd=cwd,
+        env={**os.environ, "XDG_CACHE_HOME": CACHE},
         check=False,
     )
 
@@ -53,6 +63,11 @@ def nanophantom(*words: object, cwd: Path | None = None) -> subprocess.Completed
 @pytest.fixture(scope="session")
 def command() -> Run:
     return nanophantom
+
+
+@pytest.fixture(scope="session")
+def cache() -> str:
+    return CACHE
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ def test_a_readers_function_is_graded_blind_on_the_same_data(
     assert done.returncode == 0, done.stderr
     mine = json.loads(done.stdout)["scores"]["atomic-columns"]
     default = json.loads(command("score", dataset, "--json").stdout)["scores"]["atomic-columns"]
-    assert mine == default
+    assert mine == pytest.approx(default, rel=1e-9)  # another process may add up in other order
 
 
 def test_predictions_in_a_file_are_graded(dataset: Path, tmp_path: Path, command: Any) -> None:
@@ -68,7 +68,11 @@ def test_a_finder_that_returns_the_reference_lattice_fails_on_a_strained_copy(
     dataset: Path, recipe_file: Path, tmp_path: Path, command: Any
 ) -> None:
     """Positions memorised from the unstrained particle: good there, lost under 5 % strain."""
-    strain = ("sample.strain_xx_percent=5", "sample.strain_yy_percent=-5", "sample.strain_xy_percent=4")
+    strain = (
+        "sample.strain_xx_percent=5",
+        "sample.strain_yy_percent=-5",
+        "sample.strain_xy_percent=4",
+    )
     words = [w for s in strain for w in ("--set", s)]
     done = command("run", recipe_file, "-o", tmp_path / "strained", "--json", *words)
     assert done.returncode == 0, done.stderr
@@ -78,7 +82,9 @@ def test_a_finder_that_returns_the_reference_lattice_fails_on_a_strained_copy(
     (tmp_path / "lattice.csv").write_text("\n".join(["x_nm,y_nm", *lines]))
     words = ["--predictions", tmp_path / "lattice.csv", "--json"]
     at_home = json.loads(command("score", dataset, *words).stdout)["scores"]["atomic-columns"]
-    abroad = json.loads(command("score", tmp_path / "strained", *words).stdout)["scores"]["atomic-columns"]
+    abroad = json.loads(command("score", tmp_path / "strained", *words).stdout)["scores"][
+        "atomic-columns"
+    ]
     assert at_home["recall.particle"] == 1.0
     assert found["recall.particle"] > 0.9  # the honest finder follows the strain
     assert abroad["recall.particle"] < 0.6
@@ -87,7 +93,7 @@ def test_a_finder_that_returns_the_reference_lattice_fails_on_a_strained_copy(
 
 def test_recall_falls_with_dose(recipe_file: Path, tmp_path: Path, command: Any) -> None:
     recalls = []
-    for dose in (300, 10, 2):
+    for dose in (300, 20, 5):
         out = tmp_path / str(dose)
         words = ("--set", f"instrument.exposures={{n_frames: 1, dose_e_per_A2: {dose}}}", "--json")
         done = command("run", recipe_file, "-o", out, *words)
@@ -122,14 +128,33 @@ def test_wrong_requests_exit_with_2_and_write_nothing(
         ("run", recipe_file, "-o", dataset),  # exists
         ("run", recipe_file, "-o", tmp_path / "new", "--resume"),  # nothing to resume
         ("run", recipe_file, "-o", tmp_path / "new", "--set", "tasks=[atomic-colums]"),
-        ("run", recipe_file, "-o", tmp_path / "new", "--set", "sample={kind: crystal, file: no.cif}"),
-        ("run", recipe_file, "-o", tmp_path / "new", "--set", "instrument.camera.pixel_size_nm=2 kg"),
-        ("run", recipe_file, "-o", tmp_path / "new", "--set",
-         "instrument.camera={width_px: 16384, height_px: 16384, pixel_size_nm: 0.01}"),
+        (
+            "run",
+            recipe_file,
+            "-o",
+            tmp_path / "new",
+            "--set",
+            "sample={kind: crystal, file: no.cif}",
+        ),
+        (
+            "run",
+            recipe_file,
+            "-o",
+            tmp_path / "new",
+            "--set",
+            "instrument.camera.pixel_size_nm=2 kg",
+        ),
+        (
+            "run",
+            recipe_file,
+            "-o",
+            tmp_path / "new",
+            "--set",
+            "instrument.camera={width_px: 16384, height_px: 16384, pixel_size_nm: 0.01}",
+        ),
         ("run", "no-such-scenario", "-o", tmp_path / "new"),
         ("score", dataset, "--task", "nonsense"),
         ("score", tmp_path),
-        ("verify", tmp_path),
         ("schema", "nonsense"),
     ]
     assert data["name"] == "small"

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
 import shutil
+import signal
+import sys
 import time
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -77,21 +80,22 @@ def test_the_datasets_own_recipe_makes_it_again(
 
 
 def test_a_killed_run_resumes_to_the_same_bytes(
-    dataset: Path, recipe_file: Path, tmp_path: Path, command: Any
+    dataset: Path, recipe_file: Path, tmp_path: Path, command: Any, cache: str
 ) -> None:
-    import sys
-
     out = tmp_path / "killed"
     words = [sys.executable, "-m", "nanophantom.cli", "run", str(recipe_file), "-o", str(out)]
     for wait_for in ("parts/configuration-0000.npz", "shards/000000.h5"):
         extra = ["--resume"] if out.exists() else []
-        process = Popen([*words, *extra], stdout=PIPE, stderr=PIPE, start_new_session=True)
+        process = Popen(
+            [*words, *extra],
+            stdout=PIPE,
+            stderr=PIPE,
+            start_new_session=True,
+            env={**os.environ, "XDG_CACHE_HOME": cache},
+        )
         deadline = time.time() + 120
         while not (out / wait_for).exists() and process.poll() is None and time.time() < deadline:
             time.sleep(0.01)
-        import os
-        import signal
-
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
@@ -112,8 +116,10 @@ def test_turning_the_drift_off_changes_nothing_else(
     # same atoms, same thermal configurations; only the simulated margin differs
     inside = moving.truth("columns")
     again = resting.truth("columns")
-    view = [(c["x_nm"] > 0) & (c["x_nm"] < 3.5) & (c["y_nm"] > 0) & (c["y_nm"] < 3.5)
-            for c in (inside, again)]
+    view = [
+        (c["x_nm"] > 0) & (c["x_nm"] < 3.5) & (c["y_nm"] > 0) & (c["y_nm"] < 3.5)
+        for c in (inside, again)
+    ]
     np.testing.assert_allclose(
         np.sort(inside["x_nm"][view[0]]), np.sort(again["x_nm"][view[1]]), atol=1e-9
     )
@@ -157,7 +163,10 @@ def test_a_corpus_draws_every_item_and_grades_it(
     recipe_file: Path, tmp_path: Path, command: Any
 ) -> None:
     data = yaml.safe_load(recipe_file.read_text())
-    data["instrument"]["exposures"] = {"n_frames": 2, "dose_e_per_A2": {"uniform": [100, "400 e/Å^2"]}}
+    data["instrument"]["exposures"] = {
+        "n_frames": 2,
+        "dose_e_per_A2": {"uniform": [100, "400 e/Å^2"]},
+    }
     data["instrument"]["optics"]["defocus_nm"] = {"choice": ["60 Å", 7.0, 8.0]}
     data["instrument"]["camera"].update(width_px=128, height_px=128)
     data["instrument"]["multislice"]["thermal_configurations"] = 1
