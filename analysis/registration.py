@@ -22,14 +22,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft, ndimage
+from scipy import fft
+
+from nanophantom.analysis.modes import (
+    Modes,
+    common_window,
+    frequencies,
+    overlap,
+)
 
 FloatArray = npt.NDArray[np.float64]
 Image = npt.NDArray[np.float32]
 Spectrum = npt.NDArray[np.complex64]
-
-MAX_MODES_PER_AXIS = 512
-"""Finer structure than this many periods across two frames isn't needed to register."""
 
 CANDIDATES = 8
 """How many peaks of the correlation are compared at their exact tops."""
@@ -105,13 +109,13 @@ def register(
             np.zeros(1),
         )
 
-    modes = _Modes.carrying_signal(stack)
+    modes = Modes.carrying_signal(stack)
     shifts = _chain(modes, stack, reach, smoothness_px)
     origin = np.zeros((n, 2), int)
     spectra = np.empty((n, len(modes.iy)), np.complex64)
     # Each frame through one and the same window on the specimen, a part that all frames saw:
     # windows that differ would match best when moved onto each other, by whole lattice vectors.
-    window = _common_window(shifts, (ny, nx))
+    window = common_window(shifts, (ny, nx))
     stale = np.ones(n, bool)
     for _ in range(iterations):
         for i in np.flatnonzero(stale):
@@ -138,7 +142,7 @@ def add_up(
     n, ny, nx = images.shape
     total = np.zeros((ny, nx), np.float32)
     coverage = np.zeros((ny, nx), np.int32)
-    ky, kx = _frequencies(ny, nx)
+    ky, kx = frequencies(ny, nx)
     for image, shift in zip(images, shifts_px, strict=True):
         whole = np.rint(shift).astype(int)
         frame = image.astype(np.float32)
@@ -148,112 +152,15 @@ def add_up(
             spectrum *= np.exp(2j * np.pi * ky * rest[0]).astype(np.complex64)
             spectrum *= np.exp(2j * np.pi * kx * rest[1]).astype(np.complex64)
             frame = fft.irfft2(spectrum, s=(ny, nx), workers=1)
-        (to_y, from_y), (to_x, from_x) = _overlap(ny, whole[0]), _overlap(nx, whole[1])
+        (to_y, from_y), (to_x, from_x) = overlap(ny, whole[0]), overlap(nx, whole[1])
         total[to_y, to_x] += frame[from_y, from_x]
         coverage[to_y, to_x] += 1
     total *= np.float32(n) / np.maximum(coverage, 1)
     return total, coverage
 
 
-@dataclass(frozen=True, eq=False)
-class _Modes:
-    """The Fourier modes that carry structure, as flat lists over the half plane of rfft2."""
-
-    shape: tuple[int, int]
-    iy: npt.NDArray[np.intp]
-    ix: npt.NDArray[np.intp]
-    multiplicity: FloatArray  # 2 where rfft2 leaves the conjugate mode away
-    high_pass: FloatArray
-    signal: FloatArray  # power of the structure, S
-    noise: FloatArray  # power of the noise of one frame, N
-
-    @classmethod
-    def carrying_signal(cls, stack: npt.NDArray[np.generic]) -> _Modes:
-        """Choose the modes whose mean power over the frames stands above the noise."""
-        n, ny, nx = stack.shape
-        ky, kx = _frequencies(ny, nx)
-        window = _window(slice(0, ny), slice(0, nx), (ny, nx))
-        power = np.zeros((ny, nx // 2 + 1), np.float32)
-        for frame in stack:
-            spectrum = _windowed_spectrum(frame, window, np.zeros(2, int))
-            power += spectrum.real**2 + spectrum.imag**2
-        power /= n
-        # No lens passes structure near the sampling limit of a well sampled image.
-        noise = float(np.mean(power[np.hypot(ky, kx) > 0.42])) + 1e-6 * float(np.mean(power))
-        smooth = ndimage.uniform_filter(power, 3, mode="wrap")
-        excess = smooth - noise
-        keep = excess > 3 * noise / np.sqrt(9 * n)
-        # The illumination stands still while the specimen drifts: leave its few periods away.
-        periods = np.hypot(ky * ny, kx * nx)
-        high_pass = 1 - np.exp(-0.5 * (periods / 3) ** 2)
-        keep &= (np.abs(ky) * ny < MAX_MODES_PER_AXIS / 2) & (kx * nx < MAX_MODES_PER_AXIS / 2)
-        keep &= (np.abs(ky) < 0.42) & (kx < 0.42) & (periods > 1)
-        iy, ix = np.nonzero(keep)
-        return cls(
-            shape=(ny, nx),
-            iy=iy,
-            ix=ix,
-            multiplicity=np.where(ix == 0, 1.0, 2.0),
-            high_pass=high_pass[keep].astype(np.float64),
-            signal=excess[keep].astype(np.float64),
-            noise=np.full(len(iy), noise),
-        )
-
-    @property
-    def ky(self) -> FloatArray:
-        ny = self.shape[0]
-        return np.where(self.iy < (ny + 1) // 2, self.iy, self.iy - ny) / ny
-
-    @property
-    def kx(self) -> FloatArray:
-        return self.ix / self.shape[1]
-
-    def of(
-        self, frame: npt.NDArray[np.generic], window: Image, origin: npt.NDArray[np.int_]
-    ) -> Spectrum:
-        """Return these modes of a frame, seen from its own whole-pixel origin.
-
-        The window rides with the specimen: one that stood still would pull towards no shift,
-        by whole lattice vectors too.
-        """
-        spectrum = _windowed_spectrum(frame, window, origin)
-        return spectrum[self.iy, self.ix]
-
-    def phase(self, shift: FloatArray) -> Spectrum:
-        """Return the factor that moves a spectrum back by the shift."""
-        turns = self.ky * shift[0] + self.kx * shift[1]
-        return np.asarray(np.exp(2j * np.pi * turns), np.complex64)
-
-    def with_measured_power(self, spectra: Spectrum, shifts: FloatArray) -> _Modes:
-        """Return the modes with S and N from the agreement between the aligned frames.
-
-        The cross power of different frames has no noise in it, whatever its colour.
-        """
-        n = len(spectra)
-        total = np.zeros(spectra.shape[1], np.complex128)
-        for spectrum, shift in zip(spectra, shifts, strict=True):
-            total += spectrum * self.phase(shift)
-        own = np.sum(np.abs(spectra) ** 2, axis=0, dtype=np.float64)
-        cross = (np.abs(total) ** 2 - own) / (n * (n - 1))
-        noise = np.maximum(own / n - cross, 1e-3 * own / n)
-        # One mode of few frames is a poor estimate of its own power: lean on the last guess,
-        # scaled to the present window.
-        last = float(np.sum(own) / n / max(np.sum(self.signal + self.noise), 1e-30)) / n
-        signal = np.maximum(cross, 0) * (1 - 1 / n) + self.signal * last
-        noise = noise * (1 - 1 / n) + self.noise * last
-        return _Modes(
-            self.shape, self.iy, self.ix, self.multiplicity, self.high_pass, signal, noise
-        )
-
-    def correlation(self, frame: Spectrum, mean: Spectrum, m: int) -> npt.NDArray[np.complex128]:
-        """Return the terms of the log-likelihood of the frame against a mean of m others."""
-        S, N = self.signal, self.noise
-        weight = self.multiplicity * self.high_pass * S / (N * S + (N**2 + N * S) / m)
-        return np.asarray(weight * frame * np.conj(mean), np.complex128)
-
-
 def _chain(
-    modes: _Modes, stack: npt.NDArray[np.generic], reach: float, smoothness_px: float
+    modes: Modes, stack: npt.NDArray[np.generic], reach: float, smoothness_px: float
 ) -> FloatArray:
     """Align each frame with the running mean of those before it; return the shifts (n, 2)."""
     n, (ny, nx) = len(stack), modes.shape
@@ -267,21 +174,21 @@ def _chain(
             expected = np.clip(recent[-1] + velocity, -reach, reach)
             origin = np.rint(expected).astype(int)
             # Mean and frame are compared through the same window: what both saw.
-            window = _common_window(np.stack([np.zeros(2, int), origin]), (ny, nx))
+            window = common_window(np.stack([np.zeros(2, int), origin]), (ny, nx))
             frame = modes.of(stack[i], window, origin)
             mean = modes.of(total / np.maximum(count, 1), window, np.zeros(2, int))
             terms = modes.correlation(frame, mean, i)
             rest, _ = _best_shift(modes, terms, expected - origin, reach, smoothness_px, origin)
             shifts[i] = origin + rest
         whole = np.rint(shifts[i]).astype(int)
-        (to_y, from_y), (to_x, from_x) = _overlap(ny, whole[0]), _overlap(nx, whole[1])
+        (to_y, from_y), (to_x, from_x) = overlap(ny, whole[0]), overlap(nx, whole[1])
         total[to_y, to_x] += stack[i][from_y, from_x]
         count[to_y, to_x] += 1
     return shifts
 
 
 def _against_the_others(
-    modes: _Modes,
+    modes: Modes,
     spectra: Spectrum,
     origin: npt.NDArray[np.int_],
     shifts: FloatArray,
@@ -309,7 +216,7 @@ def _against_the_others(
 
 
 def _best_shift(
-    modes: _Modes,
+    modes: Modes,
     terms: npt.NDArray[np.complex128],
     expected: FloatArray,
     reach: float,
@@ -352,7 +259,7 @@ def _best_shift(
 
 
 def _climb(
-    modes: _Modes,
+    modes: Modes,
     terms: npt.NDArray[np.complex128],
     start: FloatArray,
     expected: FloatArray,
@@ -386,60 +293,6 @@ def _climb(
         shift = start
     height = float(np.sum(wave(shift).real))
     return shift, height - 0.5 * prior * float(np.sum((shift - expected) ** 2)), height
-
-
-def _windowed_spectrum(
-    frame: npt.NDArray[np.generic], window: Image, origin: npt.NDArray[np.int_]
-) -> Spectrum:
-    """Return rfft2 of the frame moved back by whole pixels, seen through a window."""
-    ny, nx = frame.shape
-    values = frame.astype(np.float32)
-    values -= np.float32(values.mean(dtype=np.float64))
-    (to_y, from_y), (to_x, from_x) = _overlap(ny, origin[0]), _overlap(nx, origin[1])
-    moved = np.zeros((ny, nx), np.float32)
-    moved[to_y, to_x] = values[from_y, from_x]
-    moved *= window
-    return np.asarray(fft.rfft2(moved, workers=1), np.complex64)
-
-
-def _window(y: slice, x: slice, shape: tuple[int, int]) -> Image:
-    """Return a window on part of the frame that fades to zero over an eighth of each side."""
-
-    def fade(n: int, part: slice) -> Image:
-        size = part.stop - part.start
-        distance = np.minimum(np.arange(size), np.arange(size)[::-1]) + 0.5
-        profile = np.zeros(n, np.float32)
-        profile[part] = np.sin(0.5 * np.pi * np.minimum(distance / max(1, size // 8), 1)) ** 2
-        return profile
-
-    return fade(shape[0], y)[:, None] * fade(shape[1], x)[None, :]
-
-
-def _common_window(shifts: FloatArray, shape: tuple[int, int]) -> Image:
-    """Return a window on what all frames saw, in the coordinates of frame 0."""
-    parts = []
-    for axis, n in enumerate(shape):
-        start = int(np.ceil(max(0.0, -np.min(shifts[:, axis]))))
-        stop = n - int(np.ceil(max(0.0, np.max(shifts[:, axis]))))
-        if stop - start < n // 4:  # nothing in common: settle for a part that most saw
-            start = int(np.clip((start + stop) // 2 - n // 8, 0, n - n // 4))
-            stop = start + n // 4
-        parts.append(slice(start, stop))
-    return _window(parts[0], parts[1], shape)
-
-
-def _overlap(n: int, shift: int) -> tuple[slice, slice]:
-    """Return where frame 0 and a frame moved by `shift` see the same: (in frame 0, in frame)."""
-    size = max(0, n - abs(int(shift)))
-    to, start = max(0, -int(shift)), max(0, int(shift))
-    return slice(to, to + size), slice(start, start + size)
-
-
-def _frequencies(ny: int, nx: int) -> tuple[Image, Image]:
-    """Return ky (ny, 1) and kx (1, nx // 2 + 1) of rfft2 in cycles per pixel."""
-    ky = fft.fftfreq(ny).astype(np.float32)[:, None]
-    kx = fft.rfftfreq(nx).astype(np.float32)[None, :]
-    return ky, kx
 
 
 def _checked(images: npt.ArrayLike) -> npt.NDArray[np.generic]:

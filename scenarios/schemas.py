@@ -45,8 +45,8 @@ def scenario() -> dict[str, Any]:
             options.append({"$ref": f"#/$defs/{field}-{kind}"})
         document["properties"][field] = {"oneOf": options}
     document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema: dict[str, Any] = _as_written(document)
-    return schema
+    written: dict[str, Any] = _as_written(document)
+    return written
 
 
 def _as_written(node: Any, name: str = "") -> Any:

@@ -11,13 +11,9 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from nanophantom.analysis import atomic_columns
-from nanophantom.analysis.columns import (
-    Noise,
-    as_gaussian,
-    expected_false_maxima,
-    find_columns,
-    matched_response,
-)
+from nanophantom.analysis.columns import find_columns
+from nanophantom.analysis.filters import matched_response
+from nanophantom.analysis.noise import Noise, as_gaussian, expected_false_maxima
 
 FloatArray = npt.NDArray[np.float64]
 PIXEL_NM = 0.009
