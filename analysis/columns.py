@@ -142,7 +142,7 @@ def _matched_filter(
         response = filtered_by(values, kernel, SURROUND * width, mirror=False)
         filtered = response / (noise * np.sqrt(_noise_gain(width)))
         for sign in signs:
-            peak = filtered == ndimage.maximumfiltered_by(sign * filtered, 5) * sign
+            peak = filtered == ndimage.maximum_filter(sign * filtered, 5) * sign
             heights = np.sort(sign * filtered[peak])[-strongest:]
             lift = float(np.sum(heights)) / strongest
             if lift > best[0]:
@@ -167,7 +167,7 @@ def _maxima(
     radius = int(np.ceil(0.8 * distance_px))
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     disc = y**2 + x**2 <= max(1.0, (0.8 * distance_px) ** 2)
-    peak = (filtered == ndimage.maximumfiltered_by(filtered, footprint=disc)) & (exposure > 0)
+    peak = (filtered == ndimage.maximum_filter(filtered, footprint=disc)) & (exposure > 0)
     peak &= filtered > 2.5
     found = np.argwhere(peak)
     height = filtered[peak]
