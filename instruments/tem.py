@@ -81,7 +81,7 @@ class TEM(Instrument):
     energy_kev: float = Field(default=300.0, ge=10, le=3000)
     """Beam energy."""
     optics: ImagingOptics = ImagingOptics(
-        defocus_nm=6.0,
+        defocus_nm=7.0,
         aberrations=Aberrations(c30_um=-13.0),
         aperture_mrad=30.0,
         focal_spread_nm=2.0,

@@ -68,7 +68,7 @@ class NanoparticleOnSupport(Sample):
     """Work of adhesion over surface energy: the share by which the contact facet is nearer."""
     gap_nm: float = Field(default=GAP_NM, ge=0.15, le=0.5)
     """From the uppermost oxygen layer to the lowest metal layer; touching spheres give 0.23."""
-    support_thickness_nm: float = Field(default=4.0, ge=1, le=200)
+    support_thickness_nm: float = Field(default=3.2, ge=1, le=200)
     """Thickness of the support along the beam."""
     surface_y_nm: float = Field(default=1.5, ge=-500, le=500)
     """Height of the support's uppermost layer in the view; y points down."""

@@ -30,3 +30,25 @@ class HasAtoms(Protocol):
     def atoms_within(self, window: Window) -> Atoms:
         """Return the atoms whose (x, y) lie in the window, z measured from the entrance face."""
         ...
+
+
+class FiniteAtoms(Specimen):
+    """Some atoms and nothing else; what most small samples are made of."""
+
+    def __init__(self, atoms: Atoms, notes: tuple[str, ...] = ()) -> None:
+        self.atoms = atoms
+        self._notes = notes
+
+    def atoms_within(self, window: Window) -> Atoms:
+        """Return the atoms whose (x, y) lie in the window."""
+        x, y, _ = self.atoms.positions_nm.T
+        return self.atoms.select(window.holds(x, y))
+
+    def truth(self) -> Mapping[str, Table]:
+        """Return nothing beyond what the instrument tells of the atoms in view."""
+        return {}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about choices made on the way."""
+        return self._notes

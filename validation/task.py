@@ -78,6 +78,13 @@ class Score:
         """Name of the number within its task: ``"recall"``, ``"recall.support"``."""
         return self.name if self.group is None else f"{self.name}.{self.group}"
 
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"{self.key}: not defined (n = {self.n})"
+        number = f"{self.value:.2f} {self.unit}" if self.unit else f"{self.value:.3f}"
+        limit = "" if self.limit is None else f"limit {self.limit:.2f} {self.unit}, "
+        return f"{self.key}: {number} ({limit}n = {self.n})"
+
 
 @dataclass(frozen=True)
 class Scores:
