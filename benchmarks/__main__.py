@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import pkgutil
-import sys
+from pathlib import Path
 
 import benchmarks
 
 
 def main() -> None:
-    """Import each benchmark and call its ``main``."""
+    """Import each benchmark, say what it is, and call its ``main``."""
     known = [m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name != "__main__"]
-    unknown = sorted(set(sys.argv[1:]) - set(known))
-    if unknown:
-        sys.exit(f"unknown benchmark {', '.join(unknown)}; there are {', '.join(known)}")
-    for name in sys.argv[1:] or known:
-        importlib.import_module(f"benchmarks.{name}").main()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=benchmarks.__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; or all")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="picture of the convergence")
+    asked = parser.parse_args()
+    if unknown := sorted(set(asked.names) - set(known)):
+        parser.error(f"unknown benchmark {', '.join(unknown)}; there are {', '.join(known)}")
+    names = asked.names or known
+    if asked.plot and "convergence" not in names:
+        parser.error("--plot draws the benchmark convergence, which isn't among those named")
+    for name in names:
+        module = importlib.import_module(f"benchmarks.{name}")
+        print(f"== {name}: {str(module.__doc__).splitlines()[0]}", flush=True)
+        module.main(**({"plot": asked.plot} if name == "convergence" else {}))
 
 
 main()

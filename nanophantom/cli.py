@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +40,11 @@ def refusing() -> Iterator[None]:
         for line in str(problem).splitlines():
             click.echo(f"error: {line}", err=True)
         sys.exit(WRONG_REQUEST)
-    except (OSError, MemoryError, RuntimeError) as problem:
+    except OSError as problem:
+        where = f" ({problem.filename})" if problem.filename else ""
+        click.echo(f"failed: {problem.strerror or problem}{where}", err=True)
+        sys.exit(FAILED)
+    except (MemoryError, RuntimeError) as problem:
         click.echo(f"failed: {problem or type(problem).__name__}", err=True)
         sys.exit(FAILED)
 
@@ -145,6 +150,7 @@ def run(
         from nanophantom.validation import folder as grade
         from nanophantom.validation import report
 
+        start = time.perf_counter()
         data = recipe.change(recipe.load(recipe_name), changes)
         plan = runner.plan(data, out=out, seed=seed, count=count, resume=resume)
         grade.check_tasks(plan.tasks)
@@ -159,13 +165,16 @@ def run(
         except KeyboardInterrupt:
             click.echo(f"stopped; {plan.resume_hint}", err=True)
             sys.exit(FAILED)
+        except (OSError, MemoryError, RuntimeError):
+            click.echo(plan.resume_hint, err=True)
+            raise
         if as_json:
             click.echo(
                 json.dumps(
                     {
                         "dataset": str(plan.out),
                         "scores": grade.plain(scores),
-                        "wall_s": round(plan.wall_s, 2),
+                        "wall_s": round(time.perf_counter() - start, 2),
                         "report": str(page),
                     }
                 )

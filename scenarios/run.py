@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,6 @@ class Plan:
     specimen: Specimen
     acquisition: Acquisition
     cost: Cost
-    wall_s: float = field(default=0.0)
 
     @property
     def summary(self) -> str:
@@ -154,7 +153,6 @@ def make(
         Called with the folder of every item once it is complete, on the worker that made it
         (grading, say); must be picklable.
     """
-    start = time.perf_counter()
     n_workers = parallel.usable_cores() if workers is None else workers
     n_workers = max(1, min(n_workers, int(_memory_for(planned.cost))))
     if planned.count is None:
@@ -164,7 +162,6 @@ def make(
             finish(planned.out)
     else:
         _make_corpus(planned, n_workers, progress, finish)
-    planned.wall_s = time.perf_counter() - start
 
 
 def _memory_for(cost: Cost) -> float:
