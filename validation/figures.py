@@ -155,7 +155,12 @@ def _atoms(dataset: Observed) -> Plate:
             rasterized=True,
         )
     legend = axes.legend(
-        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(elements), frameon=False
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=min(3, len(elements)),
+        columnspacing=1.2,
+        handletextpad=0.3,
+        frameon=False,
     )
     for handle in legend.legend_handles:
         handle.set_markersize(7)

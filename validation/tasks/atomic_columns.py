@@ -221,6 +221,13 @@ def _scores(task: str, whole: Comparison) -> Scores:
             f"Half of the target columns stand out from a flat area by more than {clarity:.1f} "
             "times the noise (all frames together); finding one blindly takes about 5.",
         ]
+    limits = whole.limit_nm[whole.hit_column]
+    if np.any(np.isfinite(limits)) and np.nanmax(limits) > MATCH_RADIUS_NM / 3:
+        notes.append(
+            f"A find farther than {MATCH_RADIUS_NM * PM_PER_NM:.0f} pm from every column counts as false. "
+            "Where the limit comes near that, this cuts the errors of the hits short, and they may "
+            "lie below the limit."
+        )
     if not len(whole.hit_found):
         notes.append("No target was hit, so errors of position are not defined.")
     return Scores(task, tuple(scores), tuple(notes))
