@@ -13,8 +13,10 @@ import benchmarks
 def main() -> None:
     """Import each benchmark, say what it is, and call its ``main``."""
     known = [m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name != "__main__"]
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=benchmarks.__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; or all")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Speed and convergence of the instruments."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{' or '.join(known)}; else all")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="picture of the convergence")
     asked = parser.parse_args()
     if unknown := sorted(set(asked.names) - set(known)):

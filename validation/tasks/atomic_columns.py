@@ -225,8 +225,8 @@ def _scores(task: str, whole: Comparison) -> Scores:
     if np.any(np.isfinite(limits)) and np.nanmax(limits) > MATCH_RADIUS_NM / 3:
         notes.append(
             f"A find farther than {MATCH_RADIUS_NM * PM_PER_NM:.0f} pm from every column counts as "
-            "false. Where the limit comes near that, this cuts the errors of the hits short, and they may "
-            "lie below the limit."
+            "false. Where the limit comes near that, this cuts the errors of the hits short, and "
+            "they may lie below the limit."
         )
     if not len(whole.hit_found):
         notes.append("No target was hit, so errors of position are not defined.")
