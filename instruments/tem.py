@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -21,57 +20,27 @@ import scipy.fft
 from pydantic import Field, model_validator
 
 from nanophantom.instruments._family import Instrument
-from nanophantom.simcore import fft
-from nanophantom.simcore.atoms import Atoms, Window
+from nanophantom.simcore.atoms import Atoms
 from nanophantom.simcore.columns import find_truth_columns
 from nanophantom.simcore.electrons import imaging, multislice
+from nanophantom.simcore.electrons.cell import Cell, depth_nm
 from nanophantom.simcore.electrons.constants import wavelength
 from nanophantom.simcore.electrons.debye_waller import displace, rms_displacement
+from nanophantom.simcore.electrons.delocalisation import delocalisation
 from nanophantom.simcore.electrons.grid import Grid, oversampling_for
 from nanophantom.simcore.electrons.optics import Aberrations, ImagingOptics
+from nanophantom.simcore.electrons.settings import Multislice
 from nanophantom.simcore.electrons.slicing import SLICE_THICKNESS_A
 from nanophantom.simcore.environment import Drift, Path
 from nanophantom.simcore.fields import Array, Axis, Table
-from nanophantom.simcore.models import Model
 from nanophantom.simcore.runs import Acquisition, Cost, Frame, Parts, Run, SignalSpec
+from nanophantom.simcore.schedule import Exposures
 from nanophantom.simcore.sensors import CountingCamera
 from nanophantom.simcore.specimens import HasAtoms, Specimen
 
 Images = npt.NDArray[np.float32]
 
-
-class Exposures(Model):
-    """How often, how long and how brightly the specimen is looked at."""
-
-    n_frames: int = Field(default=40, ge=1)
-    """Number of frames."""
-    dose_e_per_A2: float = Field(default=50.0, gt=0)
-    """Electrons that fall on the specimen during one frame."""
-    exposure_s: float = Field(default=0.4, gt=0)
-    """Length of one exposure."""
-    dead_time_s: float = Field(default=0.0, ge=0)
-    """Time from the end of one exposure to the start of the next; the beam is blanked."""
-
-
-class Multislice(Model):
-    """How finely the scattering is computed."""
-
-    thermal_configurations: int = Field(default=8, ge=1, le=1000)
-    """Frozen-phonon configurations that are averaged."""
-    thermal_motion: bool = True
-    """Displace the atoms by their Debye-Waller factors; off, the lattice stands still."""
-    slice_thickness_nm: float | None = Field(default=None, gt=0, le=2)
-    """Thickness of a slice; none chooses it."""
-    band_limit_mrad: float | None = Field(default=None, gt=0, le=400)
-    """Largest scattering angle that is kept; none takes twice the aperture, 50 mrad at least."""
-    oversampling: float | None = Field(
-        default=None, ge=1, le=8, json_schema_extra={"dimensionless": True}
-    )
-    """Nyquist frequency of the grid over the band limit; none decides by the heaviest atom."""
-    margin_nm: float = Field(default=0.6, ge=0.1, le=20)
-    """Specimen simulated beyond each edge of the view, on top of what the drift brings in."""
-    scattering_factors: Literal["lobato", "kirkland"] = "lobato"
-    """Table of electron scattering factors."""
+LARGEST_MEAN_COUNTS = 20_000  # a third of what a 16-bit counter holds: images have contrast
 
 
 class TEM(Instrument):
@@ -106,6 +75,12 @@ class TEM(Instrument):
         angles = (*self.beam_tilt_mrad, *self.stage_tilt_mrad)
         if max(abs(a) for a in angles) > 500:
             raise ValueError("beam_tilt_mrad and stage_tilt_mrad must lie within ±500 mrad")
+        counts = self.camera.mean_counts(self.exposures.dose_e_per_A2)
+        if self.camera.shot_noise and counts > LARGEST_MEAN_COUNTS:
+            raise ValueError(
+                f"exposures.dose_e_per_A2: {counts:.3g} electrons a pixel and frame overflow a "
+                "16-bit counter; lower the dose or camera.pixel_size_nm, or take more frames"
+            )
         aperture, band = self.optics.aperture_mrad, self.multislice.band_limit_mrad
         if aperture is not None and band is not None and aperture > band:
             raise ValueError(
@@ -131,6 +106,20 @@ class TEM(Instrument):
             return self.multislice.band_limit_mrad
         return max(50.0, 2.0 * (self.optics.aperture_mrad or 0.0))
 
+    @property
+    def margin_nm(self) -> float:
+        """Width of the specimen simulated beyond each edge of the view."""
+        if self.multislice.margin_nm is not None:
+            return self.multislice.margin_nm
+        radius_A = delocalisation(
+            self.optics.coefficients(),
+            self.energy_kev,
+            min(self.optics.aperture_mrad or math.inf, self.band_limit_mrad),
+            self.optics.focal_spread_nm * 10.0,
+            self.optics.convergence_mrad,
+        )
+        return 0.6 + radius_A / 10.0
+
     def plan(self, specimen: Specimen, run: Run) -> TEMAcquisition:
         """Draw the drift path, choose the grids and ask the specimen for its atoms.
 
@@ -140,7 +129,8 @@ class TEM(Instrument):
             The specimen has no atoms at all, or none in view.
         """
         if not isinstance(specimen, HasAtoms):
-            raise ValueError("instrument: a TEM needs a specimen made of atoms")
+            made = "; make one first: sample.make(run)" if hasattr(specimen, "make") else ""
+            raise ValueError(f"sample: a TEM needs a specimen made of atoms{made}")
         schedule, camera = self.exposures, self.camera
         path = self.drift.path(
             schedule.n_frames,
@@ -148,106 +138,13 @@ class TEM(Instrument):
             schedule.exposure_s + schedule.dead_time_s,
             run.rng("drift"),
         )
-        cell = Cell.around(camera, path, self.multislice.margin_nm)
+        cell = Cell.around(camera, path, self.margin_nm)
         atoms = cell.atoms_of(specimen, self.stage_tilt_mrad)
         if len(atoms) == 0:
             raise ValueError(
                 "sample: no atoms in view; enlarge the view (instrument.camera) or move the sample"
             )
         return TEMAcquisition(self, run, path, cell, atoms)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """The periodic cell that is simulated: the camera's view with a margin on every side."""
-
-    pixel_nm: float
-    view: tuple[int, int]
-    margin: tuple[int, int]
-    shape: tuple[int, int]
-
-    @classmethod
-    def around(cls, camera: CountingCamera, path: Path, margin_nm: float) -> Cell:
-        """Choose a cell in whole camera pixels that holds the view wherever it drifts.
-
-        The drift's share is rounded up to quarters of a nanometre, so that seeds that drift
-        a little differently share FFT sizes.
-        """
-        reach = [math.ceil(4 * np.abs(d).max(initial=0.0)) / 4 for d in (path.dy_nm, path.dx_nm)]
-        least = [
-            n + 2 * math.ceil((margin_nm + r) / camera.pixel_size_nm)
-            for n, r in zip(camera.shape, reach, strict=True)
-        ]
-        ny, nx = (fft.fast_length(n) for n in least)
-        height, width = camera.shape
-        return cls(
-            pixel_nm=camera.pixel_size_nm,
-            view=camera.shape,
-            margin=((ny - height) // 2, (nx - width) // 2),
-            shape=(ny, nx),
-        )
-
-    @property
-    def extent_A(self) -> tuple[float, float]:
-        """Edges (Ly, Lx) of the cell, Å."""
-        return self.shape[0] * self.pixel_nm * 10.0, self.shape[1] * self.pixel_nm * 10.0
-
-    @property
-    def corner_nm(self) -> tuple[float, float]:
-        """Specimen coordinates (y, x) of the centre of the cell's first pixel."""
-        (height, width), (my, mx) = self.view, self.margin
-        return (
-            (-(height - 1) / 2 - my) * self.pixel_nm,
-            (-(width - 1) / 2 - mx) * self.pixel_nm,
-        )
-
-    def atoms_of(self, specimen: HasAtoms, tilt_mrad: tuple[float, float]) -> Atoms:
-        """Return the specimen's atoms in the cell, after a rotation of the stage.
-
-        Positions are in specimen coordinates (nm, origin at the centre of the view).
-        """
-        y0, x0 = self.corner_nm
-        half = self.pixel_nm / 2
-        window = Window(
-            x0 - half,
-            x0 - half + self.extent_A[1] / 10,
-            y0 - half,
-            y0 - half + self.extent_A[0] / 10,
-        )
-        if tilt_mrad == (0.0, 0.0):
-            return specimen.atoms_within(window)
-        depth = _depth_nm(specimen.atoms_within(window))
-        sine = math.sin(max(abs(t) for t in tilt_mrad) * 1e-3)
-        slack = (1 / math.sqrt(1 - sine**2) - 1) * max(window.width_nm, window.height_nm)
-        atoms = specimen.atoms_within(window.grown(depth * sine + slack + 0.1))
-        rotated = _tilted(atoms, tilt_mrad)
-        x, y = rotated.positions_nm[:, 0], rotated.positions_nm[:, 1]
-        return rotated.select(window.holds(x, y))
-
-    def crop(self, image: Array) -> Array:
-        """Cut the camera's view out of the cell."""
-        (height, width), (my, mx) = self.view, self.margin
-        return image[my : my + height, mx : mx + width]
-
-
-def _depth_nm(atoms: Atoms) -> float:
-    return float(np.ptp(atoms.positions_nm[:, 2])) if len(atoms) else 0.0
-
-
-def _tilted(atoms: Atoms, tilt_mrad: tuple[float, float]) -> Atoms:
-    """Rotate about the x axis, then about the y axis, through the middle of the thickness."""
-    ax, ay = (t * 1e-3 for t in tilt_mrad)
-    about_x = np.array(
-        [[1, 0, 0], [0, np.cos(ax), -np.sin(ax)], [0, np.sin(ax), np.cos(ax)]], dtype=np.float64
-    )
-    about_y = np.array(
-        [[np.cos(ay), 0, np.sin(ay)], [0, 1, 0], [-np.sin(ay), 0, np.cos(ay)]], dtype=np.float64
-    )
-    z = atoms.positions_nm[:, 2]
-    middle = np.array([0.0, 0.0, (z.min() + z.max()) / 2 if len(z) else 0.0])
-    positions = (atoms.positions_nm - middle) @ (about_y @ about_x).T + middle
-    positions[:, 2] -= positions[:, 2].min(initial=0.0)
-    return atoms.moved(positions)
 
 
 class TEMAcquisition(Acquisition):
@@ -296,6 +193,11 @@ class TEMAcquisition(Acquisition):
         angle = min(self.tem.optics.aperture_mrad or math.inf, self.tem.band_limit_mrad)
         bandwidth = 2 * math.sin(angle * 1e-3) / float(wavelength(self.tem.energy_kev))
         return max(1, math.ceil(bandwidth * 2 * self.cell.pixel_nm * 10.0))
+
+    @property
+    def margin_nm(self) -> float:
+        """Width of the specimen simulated beyond each edge of the view."""
+        return self.tem.margin_nm
 
     @property
     def slice_thickness_A(self) -> float:
@@ -475,13 +377,19 @@ class TEMAcquisition(Acquisition):
     def cost(self) -> Cost:
         """Estimate from the grid: a handful of arrays, and two FFTs a slice and element."""
         points = self.grid.shape[0] * self.grid.shape[1]
-        slices = max(1.0, 10.0 * _depth_nm(self.atoms) / self.slice_thickness_A)
+        slices = max(1.0, 10.0 * depth_nm(self.atoms) / self.slice_thickness_A)
         elements = len(np.unique(self.atoms.numbers))
         pixels = self.tem.camera.shape[0] * self.tem.camera.shape[1]
         cell = self.cell.shape[0] * self.cell.shape[1] * self.camera_oversampling**2
         per_slice = points * (1.0 + 0.3 * elements) * 25e-9
         return Cost(
             memory_bytes=int(250e6 + points * 40 + cell * 60 + self.n_configurations * cell * 4),
-            disk_bytes=int(self.n_frames * pixels * 6 + len(self.atoms) * 48 + pixels * 4),
+            disk_bytes=int(
+                self.n_frames * pixels * 6
+                + self.n_configurations * cell * 4
+                + len(self.atoms) * 56
+                + pixels * 4
+                + 8e6  # report, estimates, FFT wisdom
+            ),
             cpu_s=self.n_configurations * slices * per_slice + self.n_frames * cell * 150e-9,
         )

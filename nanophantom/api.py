@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nanophantom.simcore.experiment import Experiment
 from nanophantom.simcore.fields import Array, Measured
+from nanophantom.simcore.models import Family
 from nanophantom.simcore.runs import Run
 from nanophantom.simcore.specimens import Specimen
+
+Member = TypeVar("Member", bound=Family)
 
 if TYPE_CHECKING:
     from nanophantom.instruments._family import Instrument
@@ -22,14 +25,26 @@ def sample(kind: str, **knobs: Any) -> Sample:
     """Return the recipe of a specimen; ``.make(Run(seed))`` builds it."""
     from nanophantom.samples._family import Sample
 
-    return Sample.of_kind(kind).model_validate({"kind": kind, **knobs})
+    return _checked(Sample.of_kind(kind), {"kind": kind, **knobs})
 
 
 def instrument(kind: str, **knobs: Any) -> Instrument:
     """Return an instrument; knobs are named as in a recipe."""
     from nanophantom.instruments._family import Instrument
 
-    return Instrument.of_kind(kind).model_validate({"kind": kind, **knobs})
+    return _checked(Instrument.of_kind(kind), {"kind": kind, **knobs})
+
+
+def _checked(cls: type[Member], data: dict[str, Any]) -> Member:
+    """Validate the knobs of one kind; problems come in the words of a recipe's."""
+    from pydantic import ValidationError
+
+    from nanophantom.scenarios.recipe import RecipeError, explain
+
+    try:
+        return cls.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(explain(error, data, cls)) from None
 
 
 def acquire(instrument: Instrument, specimen: Specimen, run: Run) -> Experiment:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from nanophantom.scenarios.run import Progress
+    from nanophantom.scenarios.parts import Progress
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -122,6 +122,18 @@ def schema(kind: str | None) -> None:
 
         document = schemas.scenario() if kind is None else schemas.of_kind(kind)
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+@main.command()
+@click.argument("task", required=False)
+def contract(task: str | None) -> None:
+    """Print what an algorithm for TASK is given, must return, and how it is scored."""
+    with refusing():
+        from nanophantom.validation.tasks import find_task, task_names
+
+        for name in [task] if task else task_names():
+            found = find_task(name)
+            click.echo(f"{name}: {found.title}\n{found.contract}")
 
 
 @main.command()
@@ -271,7 +283,11 @@ def verify(folder: Path, as_json: bool) -> None:
 def score(
     folder: Path, algorithm: str | None, predictions: Path | None, task: str | None, as_json: bool
 ) -> None:
-    """Grade an algorithm on a dataset: the default one, your function, or your results."""
+    """Grade an algorithm on a dataset: the default one, your function, or your results.
+
+    A function gets the measured data and the nominal settings, nothing else; "nanophantom
+    contract" says what it must return.
+    """
     with refusing():
         from nanophantom.validation import folder as grade
 

@@ -56,6 +56,10 @@ class Crystal(FromFile):
         structure = self.read_file(run)
         if structure.cell_nm is None:
             raise ValueError(f"file: {self.file} has no cell; use the kind 'structure' for it")
+        notes = structure.notes
+        if structure.drawn["label"].size:
+            block = "cell" if structure.supercell == (1, 1, 1) else "such block"
+            notes += (f"Every {block} repeats this draw; supercell makes a larger block.",)
         factors, told = b_factors(
             structure.numbers, structure.b_factors_A2, self.b_factors_A2, self.temperature_k
         )
@@ -71,7 +75,7 @@ class Crystal(FromFile):
             strain=read_only(strain),
             thickness_nm=self.thickness_nm,
             drawn=structure.drawn,
-            remarks=(*structure.notes, told),
+            remarks=(*notes, told),
         )
 
 

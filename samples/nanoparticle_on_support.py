@@ -89,7 +89,7 @@ class NanoparticleOnSupport(Sample):
     b_factors_A2: Factors = Field(default_factory=dict)
     """Debye-Waller factors B = 8 pi^2 <u^2> by element; they replace all other sources."""
     temperature_k: float = Field(default=293.0, ge=0, le=3000)
-    """Temperature for elements whose B factor comes from the Debye model."""
+    """Temperature of the Debye model, which gives the particle's B factor unless it is gold."""
 
     @field_validator("element")
     @classmethod
@@ -110,10 +110,12 @@ class NanoparticleOnSupport(Sample):
 
     def make(self, run: Run) -> SupportedParticle:
         """Carve the particle, set it on the support, strain and tilt; nothing is drawn."""
-        parts = {self.element, "Ce", "O"}
+        parts = dict.fromkeys((self.element, "Ce", "O"))
         for symbol in self.b_factors_A2:
             if symbol not in parts:
-                raise ValueError(f"b_factors_A2: no {symbol!r} here, only {', '.join(parts)}")
+                raise ValueError(
+                    f"b_factors_A2: there is no {symbol!r} here; it is made of {', '.join(parts)}"
+                )
         ceria = read_structure(BUNDLED / "ceo2.cif")
         of_ceria, told_ceria = self._factors(ceria.numbers)
         shape = carve(self.n_atoms, self.energy_100_ratio, self.energy_110_ratio, self.truncation)
@@ -296,6 +298,7 @@ class SupportedParticle(Specimen):
             (window.x0_nm, max(window.y0_nm, float(surface_y.min()) - 0.1), entrance),
             (window.x1_nm, window.y1_nm, leave),
             origin_nm=self.pivot_nm + cerium_nm * downwards,
+            depth="support_thickness_nm",
         )
         below = (position - self.pivot_nm) @ downwards > -0.01
         return self.ceria.select(site[below]).moved(position[below])
@@ -309,9 +312,14 @@ class SupportedParticle(Specimen):
         within = metal.query(self.particle.positions_nm, k=2)[0][:, 1].min()
         across = metal.query(support.positions_nm)[0].min()
         if min(within, across) < CLOSEST_NM:
+            knob, mend = (
+                ("gap_nm", "widen gap_nm, or lower the strain")
+                if across < within
+                else ("relaxation_percent", "lower it, or the strain")
+            )
             raise ValueError(
-                f"atoms come as close as {min(within, across):.3f} nm (at least {CLOSEST_NM} nm "
-                "wanted): widen gap_nm, or lower strain or relaxation_percent"
+                f"{knob}: atoms come as close as {min(within, across):.3f} nm, closer than "
+                f"{CLOSEST_NM} nm; {mend}"
             )
 
     def truth(self) -> Mapping[str, Table]:

@@ -44,7 +44,7 @@ class FromFile(Sample):
     b_factors_A2: Factors = Field(default_factory=dict)
     """Debye-Waller factors B = 8 pi^2 <u^2> by element; they replace all other sources."""
     temperature_k: float = Field(default=293.0, ge=0, le=3000)
-    """Temperature for elements whose B factor comes from the Debye model."""
+    """Temperature of the Debye model, which gives B factors for structures of one element."""
 
     @field_validator("b_factors_A2", mode="before")
     @classmethod
@@ -75,6 +75,7 @@ class FromFile(Sample):
             occupancies=self.occupancies,
             supercell=self.supercell,
             rng=run.rng("occupancy"),
+            b_factors_A2=self.b_factors_A2,
         )
 
 

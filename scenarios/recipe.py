@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,22 +60,43 @@ def load(recipe: str | Path) -> dict[str, Any]:
         hint = did_you_mean(str(recipe), known) if path.suffix == "" else ""
         raise RecipeError([f"{recipe}: neither a file nor a name in the catalogue{hint}"])
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _OneKeyOnce)
+    except OSError as problem:
+        raise RecipeError([f"{path}: can't be read: {problem.strerror}"]) from None
     except (yaml.YAMLError, UnicodeDecodeError) as problem:
         first = " ".join(str(problem).split())
         raise RecipeError([f"{path}: not readable as YAML: {first}"]) from None
     if not isinstance(data, dict):
         raise RecipeError([f"{path}: a recipe is a mapping (name, sample, instrument, tasks)"])
-    data.setdefault("name", path.stem)
+    data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._") or "unnamed")
     _anchor_files(data, path.parent.resolve())
     return data
 
 
+class _OneKeyOnce(yaml.SafeLoader):
+    """YAML in which a key stands once: of two, one would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
 def _anchor_files(node: Any, folder: Path) -> None:
+    def anchored(file: Any) -> Any:
+        here = isinstance(file, str) and not Path(file).is_absolute() and (folder / file).is_file()
+        return str(folder / file) if here else file
+
     if isinstance(node, dict):
         file = node.get("file")
-        if isinstance(file, str) and not Path(file).is_absolute() and (folder / file).is_file():
-            node["file"] = str(folder / file)
+        if isinstance(file, dict) and isinstance(file.get("choice"), list):
+            file["choice"] = [anchored(choice) for choice in file["choice"]]
+        elif file is not None:
+            node["file"] = anchored(file)
         for value in node.values():
             _anchor_files(value, folder)
 
@@ -137,6 +159,7 @@ _PAIRS: dict[str, Callable[[np.random.Generator, float, float], float | int]] = 
     "integers": _integers,
 }
 DISTRIBUTIONS = (*_PAIRS, "choice")
+_NAMES = list(DISTRIBUTIONS)
 
 
 def _distribution_of(node: Any) -> str | None:
@@ -211,15 +234,20 @@ def draw(data: dict[str, Any], run: Run) -> dict[str, Any]:
 
 
 def _extremes(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the recipe with every distribution at one end and at the other."""
-    low, high = copy.deepcopy(data), copy.deepcopy(data)
+    """Return recipes in which every end of every distribution and every choice occurs once."""
+    ends = []
     for path, node in _walk(data):
         numbers = _parameters(path, node)
-        if next(iter(node)) == "normal":
-            numbers = [numbers[0]]
-        _replace(low, path, _whole(node, numbers[0]))
-        _replace(high, path, _whole(node, numbers[-1]))
-    return [low, high]
+        name = next(iter(node))
+        kept = numbers if name == "choice" else numbers[:1] if name == "normal" else numbers
+        ends.append((path, [_whole(node, number) for number in kept]))
+    variants = []
+    for i in range(max(len(values) for _, values in ends)):
+        variant = copy.deepcopy(data)
+        for path, values in ends:
+            _replace(variant, path, values[min(i, len(values) - 1)])
+        variants.append(variant)
+    return variants
 
 
 def _whole(node: dict[str, Any], value: Any) -> Any:
@@ -229,8 +257,8 @@ def _whole(node: dict[str, Any], value: Any) -> Any:
 # --- validation ----------------------------------------------------------------------------
 
 
-def resolve(data: dict[str, Any], item: int = 0, seed: int | None = None) -> Scenario:
-    """Draw the distributions of one item and validate the whole recipe.
+def resolve(data: dict[str, Any], item: int | None = None, seed: int | None = None) -> Scenario:
+    """Draw the distributions of one item (the recipe's own if none is named) and validate all.
 
     Raises
     ------
@@ -243,14 +271,13 @@ def resolve(data: dict[str, Any], item: int = 0, seed: int | None = None) -> Sce
     root = data.get("seed", Scenario.model_fields["seed"].default)
     if isinstance(root, bool) or not isinstance(root, int) or root < 0:
         raise RecipeError([f"seed: {root!r} is not a whole number ≥ 0"])
+    if item is not None:
+        data["item"] = item
     if any(True for _ in _walk(data)):
         problems = [line for end in _extremes(data) for line in _problems(end)]
         if problems:
             raise RecipeError(list(dict.fromkeys(problems)))
-        item = data.get("item", 0) or item
-        data = draw(data, Run(root, (f"item:{item}",)))
-    if item:
-        data["item"] = item
+        data = draw(data, Run(root, (f"item:{data.get('item', 0)}",)))
     try:
         return Scenario.model_validate(data)
     except ValidationError as error:
@@ -278,15 +305,56 @@ def explain(error: ValidationError, data: Any, model: type[Model] = Scenario) ->
             known = dict(owner.model_fields) if owner else {}
             lines.append(f"{where}: unknown key{did_you_mean(str(loc[-1]), known)}")
         elif kind == "missing":
-            lines.append(f"{where}: is missing and has no default")
+            whole = where.rsplit(".", 1)[0]
+            lines.append(
+                f"{whole}: has too few values; number {int(loc[-1]) + 1} is missing"
+                if isinstance(loc[-1], int)
+                else f"{where}: is missing and has no default"
+            )
         elif kind == "value_error":
             lines.append(f"{where}: {context.get('error', problem['msg'])}")
         else:
-            reason = problem["msg"].replace("Input should be", "must be")
-            unit = units.symbol(str(loc[-1])) if loc else ""
-            shown = f"{given!r}" if not isinstance(given, dict | list) else type(given).__name__
-            lines.append(f"{where}: {reason}{' ' + unit if unit else ''}, got {shown}")
+            lines.append(f"{where}: {_reason(problem, loc)}, got {_shown(given)}")
     return lines
+
+
+_KINDS_OF_VALUE = {
+    "tuple_type": "must be a list, as [a, b]",
+    "list_type": "must be a list, as [a, b]",
+    "too_long": "has too many values",
+    "dict_type": "must be a mapping, as {name: value}",
+    "model_type": "must be a mapping of fields, as {name: value}",
+    "model_attributes_type": "must be a mapping of fields, as {name: value}",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "string_pattern_mismatch": "may hold letters, digits and . _ - only",
+}
+
+
+def _reason(problem: Any, loc: tuple[Any, ...]) -> str:
+    """Say what a field should have been, in the recipe's words."""
+    unit = units.symbol(str(next((p for p in reversed(loc) if not isinstance(p, int)), "")))
+    in_unit = f" in {unit}" if unit else ""
+    given = problem.get("input")
+    if problem["type"] in ("float_type", "int_type"):
+        if isinstance(given, dict) and len(given) == 1:
+            word = str(next(iter(given)))
+            return f"must be a number{in_unit}, or a distribution{did_you_mean(word, _NAMES)}"
+        return f"must be a number{in_unit}"
+    known = _KINDS_OF_VALUE.get(problem["type"])
+    if known is not None:
+        return known
+    reason = str(problem["msg"]).replace("Input should be", "must be")
+    return f"{reason} {unit}".rstrip()
+
+
+def _shown(given: Any) -> str:
+    text = repr(given)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _model_at(model: type[Model], data: Any, loc: tuple[Any, ...]) -> type[Model] | None:

@@ -7,7 +7,7 @@ to the workers that expose frames, and lets the store keep what is finished.
 from __future__ import annotations
 
 import functools
-import io
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,21 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from nanophantom.scenarios import recipe
+from nanophantom.scenarios.parts import KeptParts, Progress, make_parts
 from nanophantom.scenarios.scenario import Scenario
 from nanophantom.simcore import fft, parallel
-from nanophantom.simcore.fields import Array, Table
-from nanophantom.simcore.runs import Acquisition, Cost, Parts
+from nanophantom.simcore.fields import Table
+from nanophantom.simcore.models import Model
+from nanophantom.simcore.runs import Acquisition, Cost
 from nanophantom.simcore.specimens import Specimen
 from nanophantom.simcore.store import Corpus, Dataset, DatasetWriter, is_corpus, require_space
-from nanophantom.simcore.store.files import write_whole
 from nanophantom.simcore.store.writer import Receipt, ShardWriter
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being made, how many are done and how many there are."""
 
 PARTS = "parts"
 
@@ -72,8 +69,23 @@ def prepare(scenario: Scenario) -> tuple[Specimen, Acquisition]:
         Sample and instrument don't fit, or a file can't be used.
     """
     run = scenario.run()
-    specimen = scenario.sample.make(run)
-    return specimen, scenario.instrument.plan(specimen, run)
+    try:
+        specimen = scenario.sample.make(run)
+    except ValueError as problem:
+        raise ValueError(_located("sample", scenario.sample, str(problem))) from problem
+    try:
+        return specimen, scenario.instrument.plan(specimen, run)
+    except ValueError as problem:
+        raise ValueError(_located("instrument", scenario.instrument, str(problem))) from problem
+
+
+def _located(part: str, model: Model, message: str) -> str:
+    """Put the path of the part before a message that names one of its fields, or nothing."""
+    first = re.match(r"[A-Za-z_0-9]+", message)
+    if first and first.group() in ("sample", "instrument"):
+        return message
+    known = first is not None and first.group() in model.knobs()
+    return f"{part}.{message}" if known else f"{part}: {message}"
 
 
 def describe(cost: Cost, times: int = 1) -> str:
@@ -104,10 +116,7 @@ def plan(
         data["seed"] = seed
     scenario = recipe.resolve(data)
     folder = Path(scenario.name) if out is None else out
-    if folder.exists() and not resume:
-        raise ValueError(f"{folder} exists; name another folder with -o, or finish it: --resume")
-    if resume and not folder.exists():
-        raise ValueError(f"{folder} doesn't exist, so there is nothing to resume")
+    _check_folder(folder, count, resume)
     specimen, acquisition = prepare(scenario)
     cost = acquisition.cost()
     planned = Plan(
@@ -131,6 +140,29 @@ def plan(
     if not resume:
         require_space(folder, cost.disk_bytes * (count or 1))
     return planned
+
+
+def _check_folder(folder: Path, count: int | None, resume: bool) -> None:
+    """Refuse a place where nothing can be written, or that holds something else."""
+    if not folder.parent.is_dir():
+        raise ValueError(f"{folder}: there is no folder {folder.parent}; make it, or change -o")
+    if not resume:
+        if folder.is_dir():
+            raise ValueError(
+                f"{folder} exists; name another folder with -o, or finish it with --resume"
+            )
+        if folder.exists():
+            raise ValueError(f"{folder} is a file; name another folder with -o")
+    elif not folder.exists():
+        raise ValueError(f"{folder} doesn't exist, so there is nothing to resume")
+    elif is_corpus(folder) and count is None:
+        raise ValueError(
+            f"{folder} is a corpus; resume it with its --count {Corpus(folder).n_items}"
+        )
+    elif not is_corpus(folder) and not (folder / "dataset.json").is_file():
+        raise ValueError(f"{folder} holds no dataset that was started; name another folder with -o")
+    elif not is_corpus(folder) and count is not None:
+        raise ValueError(f"{folder} is a single dataset; resume it without --count")
 
 
 def make(
@@ -194,7 +226,7 @@ class Item:
         if self.resume and (self.folder / "recipe.yaml").exists():
             if Dataset(self.folder).complete and _same(self.folder, text):
                 return
-            writer = DatasetWriter.resume(self.folder, text)
+            writer = DatasetWriter.resume(self.folder, text, inputs)
         else:
             wisdom = self.wisdom or _learned(acquisition)
             writer = DatasetWriter.create(
@@ -222,7 +254,7 @@ class Item:
         progress: Progress,
     ) -> None:
         if writer.missing or not writer.has_truth:
-            parts = _make_parts(self.folder / PARTS, acquisition, workers, progress)
+            parts = make_parts(self.folder / PARTS, acquisition, workers, progress)
         if not writer.has_truth:
             writer.write_truth({**acquisition.truth(parts), **_specimen_truth(specimen)})
         todo = writer.missing
@@ -267,52 +299,6 @@ def _self_contained(scenario: Scenario) -> tuple[list[Path], str]:
             files.append(file)
             data[key]["file"] = f"inputs/{file.name}"
     return files, yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
-
-
-def _make_parts(folder: Path, acquisition: Acquisition, workers: int, progress: Progress) -> Parts:
-    """Make the shared parts that aren't kept yet, each in a file of its own; return them all."""
-    wanted = acquisition.parts()
-    if not wanted:
-        return {}
-    folder.mkdir(exist_ok=True)
-    todo = [name for name in wanted if not _part_file(folder, name).exists()]
-    done = len(wanted) - len(todo)
-    progress("scattering", done, len(wanted))
-    tasks = (functools.partial(_make_part, wanted[name], folder, name) for name in todo)
-    with closing(parallel.run_tasks(tasks, workers, total=len(todo))) as finished:
-        for _ in finished:
-            done += 1
-            progress("scattering", done, len(wanted))
-    return KeptParts(folder, tuple(wanted))
-
-
-def _part_file(folder: Path, name: str) -> Path:
-    return folder / f"{name}.npz"
-
-
-def _make_part(make_it: Callable[[], Mapping[str, Array]], folder: Path, name: str) -> None:
-    content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **dict(make_it()))
-    write_whole(_part_file(folder, name), content.getvalue())
-
-
-class KeptParts(Mapping[str, Mapping[str, Array]]):
-    """Parts in files, read when they are asked for."""
-
-    def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
-        self._folder, self._names = folder, names
-
-    def __getitem__(self, name: str) -> Mapping[str, Array]:
-        if name not in self._names:
-            raise KeyError(name)
-        with np.load(_part_file(self._folder, name), allow_pickle=False) as kept:
-            return dict(kept)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
 
 def _expose_shard(

@@ -17,7 +17,7 @@ Barrier = Annotated[int, Field(ge=1, le=100)]
 class Scenario(Model):
     """A recipe, resolved: everything that decides a dataset."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(default="unnamed", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Short name; the dataset's folder is called so unless told otherwise."""
     title: str = ""
     """One line for the catalogue."""

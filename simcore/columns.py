@@ -43,7 +43,9 @@ def find_truth_columns(atoms: Atoms, link_nm: float = LINK_NM, merge_nm: float =
         One row a column, heaviest elements first: ``x_nm, y_nm`` (the column's axis: the mean of
         its heaviest element's atoms), ``n_atoms``, ``number`` (atomic number of the heaviest
         element), ``weight`` (sum of the atomic numbers), ``extent_nm`` (rms distance of all its
-        atoms from its axis) and ``group`` (that of most of its atoms; of a tie, the first).
+        atoms from its axis), ``b_factor_A2`` (mean B = 8 pi^2 <u^2> of its heaviest element's
+        atoms, which says how far finite thermal averaging moves it) and ``group`` (that of most
+        of its atoms; of a tie, the first).
     """
     xy = np.ascontiguousarray(atoms.positions_nm[:, :2])
     column = np.zeros(len(atoms), dtype=np.int64)
@@ -64,6 +66,8 @@ def find_truth_columns(atoms: Atoms, link_nm: float = LINK_NM, merge_nm: float =
     n = len(axes)
     n_atoms = np.bincount(column, minlength=n)
     spread = np.bincount(column, ((xy - axes[column]) ** 2).sum(axis=1), minlength=n)
+    heavy = atoms.numbers == heaviest[column]
+    b_sum = np.bincount(column[heavy], atoms.b_factors_A2[heavy], minlength=n)
     votes = np.zeros((n, len(atoms.group_names)), dtype=np.int64)
     np.add.at(votes, (column, atoms.groups), 1)
     table = {
@@ -73,6 +77,7 @@ def find_truth_columns(atoms: Atoms, link_nm: float = LINK_NM, merge_nm: float =
         "number": heaviest,
         "weight": np.bincount(column, atoms.numbers, minlength=n).astype(np.int64),
         "extent_nm": np.sqrt(spread / np.maximum(n_atoms, 1)),
+        "b_factor_A2": b_sum / np.bincount(column[heavy], minlength=n),
         "group": votes.argmax(axis=1),
     }
     return {name: read_only(values) for name, values in table.items()}

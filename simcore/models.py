@@ -12,7 +12,7 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from importlib.metadata import entry_points
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -44,7 +44,11 @@ class Model(BaseModel):
     @classmethod
     def _read_quantity(cls, value: Any, info: ValidationInfo) -> Any:
         """Convert text with a unit to the unit in the field's name, in tuples too."""
-        if info.field_name and units.suffix_of(info.field_name):
+        if info.field_name is None:
+            return value
+        if isinstance(value, bool) and not _takes_bool(cls.model_fields[info.field_name]):
+            raise ValueError(f"must not be {str(value).lower()}; this is no switch")
+        if units.suffix_of(info.field_name):
             return _convert(value, info.field_name)
         return value
 
@@ -52,6 +56,10 @@ class Model(BaseModel):
     def knobs(cls) -> dict[str, FieldInfo]:
         """Return the declared fields, for documentation, schema and lab page."""
         return dict(cls.model_fields)
+
+
+def _takes_bool(field: FieldInfo) -> bool:
+    return bool in (field.annotation, *get_args(field.annotation))
 
 
 def _convert(value: Any, name: str) -> Any:

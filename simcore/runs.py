@@ -25,6 +25,10 @@ class Run:
     seed: int
     path: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed: {self.seed!r} is not a whole number ≥ 0")
+
     def at(self, name: str, index: int) -> Run:
         """Go deeper: ``run.at("frame", 7)``."""
         return Run(self.seed, (*self.path, f"{name}:{index}"))

@@ -35,14 +35,19 @@ class CountingCamera(Model):
         """Type of what is read out."""
         return "uint16" if self.shot_noise else "float32"
 
+    def mean_counts(self, dose_e_per_A2: float) -> float:
+        """Return the counts of a pixel in the bare beam."""
+        return dose_e_per_A2 * (self.pixel_size_nm * 10.0) ** 2 * self.efficiency
+
     def expected(
         self, intensity: npt.NDArray[np.float32], dose_e_per_A2: float
     ) -> npt.NDArray[np.float32]:
         """Return the expected counts of a pixel-integrated intensity (1 = the bare beam)."""
         if intensity.min(initial=0.0) < -1e-4:
             raise ValueError(f"an intensity of {intensity.min():.3g} is below zero; sample finer")
-        electrons = dose_e_per_A2 * (self.pixel_size_nm * 10.0) ** 2 * self.efficiency
-        return np.maximum(intensity, 0.0) * np.float32(electrons)  # rounding may dip below zero
+        return np.maximum(intensity, 0.0) * np.float32(
+            self.mean_counts(dose_e_per_A2)
+        )  # rounding may dip below zero
 
     def read(self, expected: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[Any]:
         """Count electrons.

@@ -25,11 +25,11 @@ def draw_occupancies(
     if rule != "draw":
         told = ", ".join(f"{label} {share:g}" for label, share in shares.items())
         raise ValueError(
-            f"{sites.source} has partly occupied sites ({told}): set occupancy to 'draw' to draw "
+            f"occupancy: {sites.source} has partly occupied sites ({told}); write 'draw' to draw "
             "them by seed, or set them to 0 or 1 in occupancies"
         )
     if rng is None:
-        raise ValueError("occupancies can only be drawn from a random generator: give rng")
+        raise ValueError("occupancy: 'draw' needs a random generator; give rng")
 
     i, j, distance = sites.close_pairs(RIDING_A)
     light = sites.numbers == 1
@@ -56,8 +56,8 @@ def draw_occupancies(
         if total > 1.01:
             told = " and ".join(dict.fromkeys(sites.labels[members].tolist()))
             raise ValueError(
-                f"{sites.source}: sites {told} share one place but their occupancies add up to "
-                f"{total:.3g}; set them in occupancies"
+                f"occupancies: sites {told} of {sites.source} share one place but their "
+                f"occupancies add up to {total:.3g}; set them here to add up to 1 at most"
             )
         edges = np.cumsum(occupancy[members])
         if total > 0.99 and len(members) > 1:

@@ -17,6 +17,8 @@ from nanophantom.simcore.atoms import Floats, Ints
 DECIMALS = 9
 """Lattice positions and the edges of boxes are rounded to this many digits of a nm, so that a
 plane of atoms on an edge is inside or outside as a whole, whatever the last bits say."""
+MOST_ATOMS = 30_000_000
+"""A box that holds more is refused; their positions alone would fill gigabytes."""
 _CHUNK = 2_000_000  # atoms made at a time while a box is filled
 
 
@@ -58,8 +60,8 @@ def orientation(
     x = x - (x @ z) * z
     if np.linalg.norm(x) < 1e-6:
         raise ValueError(
-            f"x_axis {list(along_x)} is parallel to zone_axis {list(zone_axis)}; "
-            "it must have a part across the beam"
+            f"x_axis: {list(along_x)} is parallel to zone_axis {list(zone_axis)}; "
+            "give a direction with a part across the beam"
         )
     x = x / np.linalg.norm(x)
     return np.asarray(tilt(tilt_mrad) @ np.stack([x, np.cross(z, x), z]))
@@ -95,7 +97,7 @@ def default_x_axis(cell_nm: Floats, zone_axis: tuple[int, int, int]) -> tuple[in
 
 def _direction(cell_nm: Floats, uvw: tuple[int, int, int], name: str) -> Floats:
     if not any(uvw):
-        raise ValueError(f"{name} [0, 0, 0] is no direction; give three integers, not all zero")
+        raise ValueError(f"{name}: [0, 0, 0] is no direction; give three integers, not all zero")
     vector = np.asarray(uvw, dtype=np.float64) @ cell_nm
     return np.asarray(vector / np.linalg.norm(vector))
 
@@ -107,6 +109,7 @@ def fill(
     lower_nm: npt.ArrayLike,
     upper_nm: npt.ArrayLike,
     origin_nm: npt.ArrayLike = (0.0, 0.0, 0.0),
+    depth: str = "thickness_nm",
 ) -> tuple[Floats, Ints]:
     """Return every atom of an endless lattice inside a box, each once.
 
@@ -127,6 +130,8 @@ def fill(
         Corners of the box, rounded to 1e-9 nm; the lower faces belong to it, the upper don't.
     origin_nm
         Where the lattice's origin lies in the specimen.
+    depth
+        Name of the setting that makes the box deep, for the error's message.
 
     Returns
     -------
@@ -134,11 +139,24 @@ def fill(
         Shape (m, 3), rounded to 1e-9 nm.
     site : ndarray
         Index into the basis of each atom, shape (m,).
+
+    Raises
+    ------
+    ValueError
+        The box would hold more than 30 million atoms, by its volume.
     """
     lower, upper = (np.round(np.asarray(c, np.float64), DECIMALS) for c in (lower_nm, upper_nm))
     if len(basis_nm) == 0 or (upper <= lower).any():
         return np.empty((0, 3)), np.empty(0, np.int64)
     lattice = cell_nm @ transform.T
+    size = upper - lower
+    expected = len(basis_nm) * float(np.prod(size) / abs(np.linalg.det(lattice)))
+    if expected > MOST_ATOMS:
+        raise ValueError(
+            f"{depth}: {size[2]:g} nm under a view of {size[0]:g} x {size[1]:g} nm would hold "
+            f"{expected:,.0f} atoms, more than {MOST_ATOMS:,}; lower {depth}, or the field of "
+            "view (number of pixels or pixel size)"
+        )
     basis = basis_nm @ transform.T + np.asarray(origin_nm, np.float64)
     # A cell touches the box if its translation lies in the box grown by the basis.
     low, high = lower - basis.max(axis=0) - 1e-6, upper - basis.min(axis=0) + 1e-6

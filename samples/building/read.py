@@ -7,7 +7,7 @@ atoms, so such sites are either refused or drawn, and the draw is kept.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ import numpy.typing as npt
 
 from nanophantom.samples.building.occupancy import draw_occupancies
 from nanophantom.samples.building.sites import (
+    B_PER_U,
     Sites,
+    checked_b_factors,
     refuse_impossible,
     refuse_overlaps,
     repeated,
@@ -29,7 +31,7 @@ from nanophantom.simcore.atoms import Floats, Ints
 from nanophantom.simcore.fields import Table, read_only
 
 _COINCIDENT_A = 0.1  # symmetry images of one site this close are the same atom
-_B_PER_U = 8 * np.pi**2
+_FORMATS = "give a CIF, xyz, extxyz, POSCAR or pdb file"
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +84,7 @@ def read_structure(
     occupancies: Mapping[str, float] | None = None,
     supercell: tuple[int, int, int] = (1, 1, 1),
     rng: np.random.Generator | None = None,
+    b_factors_A2: Collection[str] = (),
 ) -> Structure:
     """Read a structure file and make whole atoms of its sites.
 
@@ -104,27 +107,35 @@ def read_structure(
         How often the cell is repeated along a, b, c before the draw.
     rng
         Source of the draw.
+    b_factors_A2
+        Elements whose B factors the caller knows better; the file's aren't looked at.
 
     Raises
     ------
     ValueError
         The file is missing, unreadable or ambiguous; a site is of no known element, without
-        coordinates, or of an impossible occupancy; or two atoms lie on top of each other.
+        coordinates, or of an impossible occupancy or B factor; the supercell is too large; or
+        two atoms lie on top of each other. It begins with the name of the argument that is in
+        question (``file`` for the path).
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"there is no structure file {str(path)!r}")
+        raise ValueError(f"file: there is no structure file {str(path)!r}; give a path")
     is_cif = ".cif" in [suffix.lower() for suffix in path.suffixes]
     if is_cif and frame is not None:
-        raise ValueError(f"{path.name} is a CIF: choose a structure with block, not frame")
+        raise ValueError(f"frame: {path.name} is a CIF; choose a structure with block, not frame")
     if not is_cif and block is not None:
-        raise ValueError(f"{path.name} is no CIF and has no blocks; leave block out")
+        raise ValueError(f"block: {path.name} is no CIF and has no blocks; leave block out")
     sites = _read_cif(path, block) if is_cif else _read_with_ase(path, frame)
     sites = with_occupancies(sites, occupancies or {})
     refuse_impossible(sites)
     sites = sites.select(sites.occupancies > 0)
     if len(sites.numbers) == 0:
-        raise ValueError(f"{path.name} holds no atoms: every site has occupancy 0")
+        raise ValueError(
+            f"occupancies: {path.name} holds no atoms, every site has occupancy 0; "
+            "set those that are there to 1"
+        )
+    sites = checked_b_factors(sites, b_factors_A2)
     sites = repeated(sites, supercell)
     present, notes = draw_occupancies(sites, occupancy, supercell, rng)
     partial = sites.select(sites.occupancies < 1)
@@ -156,22 +167,29 @@ def _read_with_ase(path: Path, frame: int | None) -> Sites:
             frames: Any = ase.io.read(path, index=":")
     except Exception as problem:  # each of ASE's formats has errors of its own
         raise ValueError(
-            f"{path.name} can't be read as an atomic structure "
-            f"({type(problem).__name__}: {problem}); give a CIF, xyz, extxyz, POSCAR or pdb file"
+            f"file: {path.name} can't be read as an atomic structure "
+            f"({type(problem).__name__}: {problem}); {_FORMATS}"
         ) from None
     if not frames or len(frames[0]) == 0:
-        raise ValueError(f"{path.name} holds no atoms")
+        # ASE takes a name that it doesn't know for some format, and may find nothing in it.
+        raise ValueError(
+            f"file: the format of {path.name} wasn't recognised, or it holds no atoms; {_FORMATS}"
+        )
     if frame is None and len(frames) > 1:
-        raise ValueError(f"{path.name} holds {len(frames)} frames: set frame, from 0")
+        raise ValueError(f"frame: {path.name} holds {len(frames)} frames; set frame, from 0")
     if frame is not None and not 0 <= frame < len(frames):
-        raise ValueError(f"{path.name} has no frame {frame}: frames 0 to {len(frames) - 1}")
+        raise ValueError(
+            f"frame: {path.name} has no frame {frame}; it holds frames 0 to {len(frames) - 1}"
+        )
     atoms = frames[frame or 0]
     mixed = atoms.info.get("occupancy", {})  # ASE's way to carry a CIF's occupancies along
     if isinstance(mixed, dict) and any(set(kinds.values()) != {1} for kinds in mixed.values()):
-        raise ValueError(f"{path.name} holds partly occupied sites: give the CIF they are from")
+        raise ValueError(
+            f"file: {path.name} holds partly occupied sites; give the CIF they are from"
+        )
     arrays, n = atoms.arrays, len(atoms)
     occupancy = arrays.get("occupancy", arrays.get("occupancies", np.ones(n)))
-    b = np.asarray(arrays.get("bfactor", arrays.get("debye_waller_factors", np.zeros(n))), float)
+    b_factors = arrays.get("bfactor", arrays.get("debye_waller_factors", np.full(n, np.nan)))
     names = arrays.get("atomtypes", [f"{s}{i + 1}" for i, s in enumerate(atoms.symbols)])
     # A pdb file without a crystal carries a cell of 1 Å.
     has_cell = atoms.cell.rank == 3 and atoms.cell.volume > 1.01
@@ -181,7 +199,7 @@ def _read_with_ase(path: Path, frame: int | None) -> Sites:
         numbers=atoms.numbers.astype(np.int64),
         positions=atoms.get_positions(),
         occupancies=np.asarray(occupancy, np.float64),
-        b_factors=np.where(b > 0, b, np.nan),
+        b_factors=np.asarray(b_factors, np.float64),
         cell=np.array(atoms.cell) if has_cell else None,
     )
 
@@ -191,34 +209,46 @@ def _read_cif(path: Path, block: str | None) -> Sites:
     try:
         document = gemmi.cif.read(str(path))
     except Exception as problem:
-        raise ValueError(f"{path.name} is no readable CIF: {problem}") from None
+        raise ValueError(f"file: {path.name} is no readable CIF ({problem}); {_FORMATS}") from None
     blocks = {b.name: b for b in document if len(b.find_values("_atom_site_fract_x"))}
     if not blocks:
-        raise ValueError(f"{path.name} holds no fractional coordinates (_atom_site_fract_x)")
+        raise ValueError(
+            f"file: {path.name} holds no fractional coordinates (_atom_site_fract_x); {_FORMATS}"
+        )
     names = ", ".join(blocks)
     if block is None and len(blocks) > 1:
-        raise ValueError(f"{path.name} holds several structures: set block to one of {names}")
+        raise ValueError(
+            f"block: {path.name} holds several structures; set block to one of {names}"
+        )
     if block is not None and block not in blocks:
-        raise ValueError(f"{path.name} has no block {block!r}; it holds {names}")
+        raise ValueError(f"block: {path.name} has no block {block!r}; it holds {names}")
     chosen = blocks[block] if block is not None else next(iter(blocks.values()))
     structure = gemmi.make_small_structure_from_block(chosen)
-    if not structure.cell.is_crystal():
-        raise ValueError(f"{path.name}, block {chosen.name}: the cell is missing")
+    cell = np.array(structure.cell.orth.mat.tolist()).T  # rows a, b, c in Å
+    # Triangular; a cell that its angles can't close has NaN or next to nothing on the diagonal.
+    if not (structure.cell.is_crystal() and (cell.diagonal() > _COINCIDENT_A).all()):
+        raise ValueError(
+            f"file: {path.name}, block {chosen.name}, has no cell or an impossible one; "
+            "give lengths and angles of a cell"
+        )
     for label, flag in chosen.find(["_atom_site_label", "_atom_site_calc_flag"]):
         if flag.lower().startswith("dum"):
-            raise ValueError(f"{path.name}: site {label} is a dummy without an atom; remove it")
+            raise ValueError(
+                f"file: site {label} of {path.name} is a dummy without an atom; remove it"
+            )
     notes: tuple[str, ...] = ()
     if structure.symops:  # the operations that are written out beat the group's name
-        operations = [gemmi.Op(triplet) for triplet in structure.symops]
+        operations = [_operation(triplet, path.name) for triplet in structure.symops]
     elif structure.spacegroup is not None:
         operations = list(structure.spacegroup.operations())
     elif structure.spacegroup_hm or structure.spacegroup_hall or structure.spacegroup_number:
         name = structure.spacegroup_hm or structure.spacegroup_hall
-        raise ValueError(f"{path.name}: space group {name!r} isn't known; list its operations")
+        raise ValueError(
+            f"file: space group {name!r} of {path.name} isn't known; list its operations"
+        )
     else:
         operations = [gemmi.Op("x,y,z")]
         notes = (f"{path.name} states no symmetry; its sites were taken as the whole cell (P 1).",)
-    cell = np.array(structure.cell.orth.mat.tolist()).T  # rows a, b, c in Å
     rotations = np.array([op.rot for op in operations]) / gemmi.Op.DEN
     shifts = np.array([op.tran for op in operations]) / gemmi.Op.DEN
     counts, fractions = [], []
@@ -231,29 +261,52 @@ def _read_cif(path: Path, block: str | None) -> Sites:
         fractions.append(images[first == np.arange(len(images))])
         counts.append(len(fractions[-1]))
     labels = np.array([site.label for site in structure.sites], dtype=np.str_)
+    zero = _states_zero(chosen)
+    b_factors = [_b_factor(site, structure.cell, site.label in zero) for site in structure.sites]
     return Sites(
         source=path.name,
         labels=np.repeat(labels, counts),
         numbers=np.repeat([site.element.atomic_number for site in structure.sites], counts),
         positions=np.concatenate(fractions) @ cell,
         occupancies=np.repeat([float(site.occ) for site in structure.sites], counts),
-        b_factors=np.repeat([_b_factor(site, structure.cell) for site in structure.sites], counts),
+        b_factors=np.repeat(b_factors, counts),
         cell=cell,
         notes=notes,
     )
 
 
-def _b_factor(site: gemmi.SmallStructure.Site, cell: gemmi.UnitCell) -> float:
+def _operation(triplet: str, file: str) -> gemmi.Op:
+    """Return a symmetry operation from its text, such as x,y,-z."""
+    try:
+        return gemmi.Op(triplet)
+    except (RuntimeError, ValueError):
+        raise ValueError(
+            f"file: {file} has a symmetry operation {triplet!r}; write it like 'x,1/2-y,-z'"
+        ) from None
+
+
+def _states_zero(block: gemmi.cif.Block) -> set[str]:
+    """Return the labels of the sites whose U_iso or B_iso is written out as 0.
+
+    gemmi gives 0 also where nothing is written.
+    """
+    columns = [
+        block.find(["_atom_site_label", f"_atom_site_{name}_iso_or_equiv"]) for name in ("U", "B")
+    ]
+    return {label for table in columns for label, b in table if gemmi.cif.as_number(b) == 0}
+
+
+def _b_factor(site: gemmi.SmallStructure.Site, cell: gemmi.UnitCell, zero: bool) -> float:
     """Return B = 8 pi^2 U_eq in Å^2 from U_iso or the tensor U, NaN if the file has neither.
 
     U_eq is a third of the trace of U in Cartesian axes: R. X. Fischer & E. Tillmanns, Acta Cryst.
     C44 (1988) 775.
     """
-    if site.u_iso > 0:
-        return float(_B_PER_U * site.u_iso)
+    if site.u_iso != 0:
+        return float(B_PER_U * site.u_iso)
     if not site.aniso.nonzero():
-        return float("nan")
+        return 0.0 if zero else float("nan")
     reciprocal = np.linalg.norm(np.array(cell.frac.mat.tolist()), axis=1)
     to_cartesian = np.array(cell.orth.mat.tolist()) * reciprocal  # columns a a*, b b*, c c*
     tensor = np.array(site.aniso.as_mat33().tolist())
-    return float(_B_PER_U * np.trace(to_cartesian @ tensor @ to_cartesian.T) / 3)
+    return float(B_PER_U * np.trace(to_cartesian @ tensor @ to_cartesian.T) / 3)

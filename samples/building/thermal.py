@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import gcd
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,18 +13,22 @@ from nanophantom.simcore import units
 from nanophantom.simcore.atoms import Floats, Ints
 from nanophantom.simcore.electrons.debye_waller import b_factor_debye
 
-# B factors in Å^2 at room temperature (293 K), by reduced composition.
-# Au: L.-M. Peng et al., Acta Cryst. A52 (1996) 456. SrTiO3: Yu. A. Abramov et al., Acta Cryst.
-# B51 (1995) 942. CeO2: rounded, after M. Yashima et al., Chem. Phys. Lett. 372 (2003) 784, whose
+# B factors in Å^2 at room temperature (293 K), by compound.
+# SrTiO3: Yu. A. Abramov et al., Acta Cryst. B51 (1995) 942. CeO2: rounded, after M. Yashima et al., Chem. Phys. Lett. 372 (2003) 784, whose
 # neutron diffraction finds B(O) > B(Ce) at every temperature.
-COMPOUNDS_B_A2: dict[frozenset[tuple[str, int]], dict[str, float]] = {
-    frozenset({("Au", 1)}): {"Au": 0.62},
-    frozenset({("Sr", 1), ("Ti", 1), ("O", 3)}): {"Sr": 0.62, "Ti": 0.44, "O": 0.73},
-    frozenset({("Ce", 1), ("O", 2)}): {"Ce": 0.3, "O": 0.5},
+COMPOUNDS_B_A2: dict[str, dict[str, float]] = {
+    "SrTiO3": {"Sr": 0.62, "Ti": 0.44, "O": 0.73},
+    "CeO2": {"Ce": 0.3, "O": 0.5},
 }
 
-ASSUMED_B_A2 = 1.0
-"""For elements that no source knows: typical of light atoms in solids at room temperature."""
+# The Debye model of an element holds for the element alone. In a compound an ion has other
+# neighbours and other forces: strontium metal, soft, gives B = 3.8 Å^2, while strontium in
+# SrTiO3 has 0.62. There a value between those of oxides above (0.3 to 0.73) and those of softer
+# solids is nearer the truth than the wrong solid's.
+ASSUMED_B_A2 = 0.7
+"""Typical of atoms in compounds at room temperature."""
+ASSUMED_HYDROGEN_B_A2 = 1.5
+"""Typical of hydrogen, which moves about twice as much as the atom that it is bound to."""
 
 Factors = Mapping[str, Annotated[float, Field(ge=0, le=50)]]
 
@@ -39,24 +42,26 @@ def b_factors(
     """Return the B factor of every atom, and a sentence that says where they come from.
 
     In this order: the element's override, the value stated by the file, the table of compounds
-    (293 K), the Debye model of the element at this temperature, and a typical value, which the
-    sentence calls assumed.
+    (293 K), for a structure of a single element the Debye model at this temperature, and a
+    typical value, which the sentence calls assumed. A compound of the table is known by its
+    elements, so that a slab or a cluster, which is rarely stoichiometric, finds its own.
 
     Raises
     ------
     ValueError
         An override names an element that isn't there.
     """
-    z, counts = np.unique(numbers, return_counts=True)
-    divisor = gcd(*map(int, counts))
-    symbols = [chemical_symbols[k] for k in z]
+    symbols = [chemical_symbols[z] for z in np.unique(numbers)]
     for symbol in overrides_A2:
         if symbol not in symbols:
             raise ValueError(
-                f"b_factors_A2: there is no {symbol!r} in this structure of {', '.join(symbols)}"
+                f"b_factors_A2: there is no {symbol!r} in this structure; "
+                f"it is made of {', '.join(symbols)}"
             )
-    formula = frozenset((s, int(n) // divisor) for s, n in zip(symbols, counts, strict=True))
-    compound = COMPOUNDS_B_A2.get(formula, {})
+    name, table = next(
+        ((name, table) for name, table in COMPOUNDS_B_A2.items() if set(table) == set(symbols)),
+        ("", {}),
+    )
     values = np.array(stated_A2, dtype=np.float64)
     told = []
     for symbol in symbols:
@@ -67,18 +72,26 @@ def b_factors(
             told.append(f"{symbol} {overrides_A2[symbol]:g} Å² (recipe)")
         elif not missing.any():
             told.append(f"{symbol} {values[mine].mean():.2f} Å² (file)")
-        elif symbol in compound:
-            values[missing] = compound[symbol]
-            told.append(f"{symbol} {compound[symbol]:g} Å² (literature, 293 K)")
+        elif symbol in table:
+            values[missing] = table[symbol]
+            told.append(f"{symbol} {table[symbol]:g} Å² (literature on {name}, 293 K)")
         else:
-            try:
-                values[missing] = b_factor_debye(atomic_numbers[symbol], temperature_k)
-            except ValueError:  # no Debye temperature is known
-                values[missing] = ASSUMED_B_A2
-                told.append(f"{symbol} {ASSUMED_B_A2:g} Å² (assumed; b_factors_A2 replaces it)")
-                continue
-            told.append(f"{symbol} {values[missing][0]:.2f} Å² (Debye model, {temperature_k:g} K)")
+            values[missing], source = _model(symbol, temperature_k, alone=len(symbols) == 1)
+            told.append(f"{symbol} {values[missing][0]:.2f} Å² ({source})")
     return values, f"B factors: {', '.join(told)}."
+
+
+def _model(symbol: str, temperature_k: float, alone: bool) -> tuple[float, str]:
+    """Return a B factor for an element without a known one, and what it rests on."""
+    if alone:
+        try:
+            b = b_factor_debye(atomic_numbers[symbol], temperature_k)
+        except ValueError:  # no Debye temperature is known
+            pass
+        else:
+            return b, f"Debye model, {temperature_k:g} K"
+    assumed = ASSUMED_HYDROGEN_B_A2 if symbol == "H" else ASSUMED_B_A2
+    return assumed, "assumed; b_factors_A2 replaces it"
 
 
 def read_factors(value: Any) -> Any:

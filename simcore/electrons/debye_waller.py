@@ -108,18 +108,19 @@ def rms_displacement(b_factors: npt.ArrayLike) -> Floats:
 def displace(positions: Floats, rms: npt.ArrayLike, rng: np.random.Generator) -> Floats:
     """Return atoms displaced by thermal motion: each on its own, alike in all directions.
 
-    This is the Einstein model of one frozen-phonon configuration. Every atom takes three normal
-    numbers from the generator whatever its rms, so that changing one atom's B factor leaves all
-    others where they were.
+    This is the Einstein model of one frozen-phonon configuration. The generator gives one key; an
+    atom's displacement is a function of this key and of the atom's own resting place. So the same
+    atom moves alike whatever else is in view, in whatever order: a larger view, or another atom's
+    B factor, leaves it where it was.
 
     Parameters
     ----------
     positions : ndarray, shape (n, 3)
-        Equilibrium positions in Å.
+        Equilibrium positions in Å, no two alike.
     rms : float or array_like, shape (n,)
         Root mean square displacement along one axis in Å.
     rng : numpy.random.Generator
-        Source of the random numbers.
+        Source of the key.
 
     Returns
     -------
@@ -138,8 +139,38 @@ def displace(positions: Floats, rms: npt.ArrayLike, rng: np.random.Generator) ->
         raise ValueError(f"rms must be one number or {len(positions)}, got {amplitude.shape}")
     if not np.all((amplitude >= 0) & np.isfinite(amplitude)):
         raise ValueError("rms displacements must be zero or positive, and finite")
-    steps: Floats = rng.standard_normal(positions.shape)
-    return positions + amplitude[..., np.newaxis] * steps
+    key = rng.integers(0, 2**64, dtype=np.uint64)
+    steps = _normal_numbers_of_places(positions, key)
+    displaced: Floats = positions + amplitude.reshape(-1, 1) * steps
+    return displaced
+
+
+def _normal_numbers_of_places(positions: Floats, key: np.uint64) -> Floats:
+    """Return three standard normal numbers for each place, shape (n, 3).
+
+    The place, to 1e-4 Å, and the key are hashed; the hash counts on through a SplitMix64
+    generator (G. L. Steele, D. Lea & C. H. Flood, OOPSLA 2014), and Box and Muller's method makes
+    normal numbers of its uniform ones.
+    """
+    place = np.rint(positions * 1e4).astype(np.int64).view(np.uint64)
+    state = np.full(len(positions), key, dtype=np.uint64)
+    for axis in range(3):
+        state = _mixed(state + place[:, axis])
+    uniform = []
+    for _ in range(4):
+        state = state + np.uint64(0x9E3779B97F4A7C15)  # wraps round, as it should
+        uniform.append(((_mixed(state) >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53)
+    radius = [np.sqrt(-2 * np.log(u)) for u in uniform[:2]]
+    angle = [2 * np.pi * u for u in uniform[2:]]
+    pairs = (radius[0] * np.cos(angle[0]), radius[0] * np.sin(angle[0]))
+    return np.stack([*pairs, radius[1] * np.cos(angle[1])], axis=1)
+
+
+def _mixed(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return SplitMix64's output function: every bit of the state reaches every bit."""
+    z = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(z ^ (z >> np.uint64(31)))
 
 
 @cache

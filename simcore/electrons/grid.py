@@ -125,7 +125,7 @@ class Grid:
 
 
 def oversampling_for(numbers: Iterable[int]) -> int:
-    """Oversampling that the heaviest of some elements asks for: 3 beyond zirconium, else 2.
+    """Oversampling that the heaviest of some elements asks for: 3 beyond zinc, else 2.
 
     Potentials are cut at 2/3 of the Nyquist frequency. Close to a nucleus the phase sigma V is no
     longer small, and the cut then changes scattering to lower angles too. Intensity scattered by a
@@ -141,7 +141,7 @@ def oversampling_for(numbers: Iterable[int]) -> int:
     The error is two to five times as large at 0.5 ... 1 k_max (gold 31 and 18 %), where only more
     oversampling or a larger k_max helps, and a quarter of it below 0.2 k_max, where images form.
     """
-    return 3 if max(numbers, default=0) > 40 else 2
+    return 3 if max(numbers, default=0) > 30 else 2
 
 
 def frequencies(n: int, length_A: float) -> Floats:

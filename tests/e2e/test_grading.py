@@ -114,7 +114,8 @@ def test_a_persons_own_image_is_analysed(dataset: Path, tmp_path: Path, command:
     assert 0.3 * n_true < result["n"] < 2 * n_true
     assert Path(result["overlay"]).stat().st_size > 10_000
     assert Path(result["table"]).read_text().startswith("x_nm,y_nm")
-    blank = command("analyse", tmp_path / "mine.npy")
+    np.save(tmp_path / "bare.npy", image)
+    blank = command("analyse", tmp_path / "bare.npy")
     assert blank.returncode == 2
     assert "pixel size" in blank.stderr
 

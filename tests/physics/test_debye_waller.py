@@ -5,6 +5,7 @@ import pytest
 from ase.data import atomic_masses, atomic_numbers
 from scipy import constants as codata
 from scipy.integrate import quad
+from scipy.stats import kstest
 
 from nanophantom.simcore.electrons.debye_waller import (
     _debye_temperatures,
@@ -155,10 +156,39 @@ def test_displacements_have_the_asked_variance_in_every_direction():
     assert abs(neighbours) < 4 / np.sqrt(n)
 
 
+def test_atoms_of_a_lattice_move_independently_and_normally():
+    """Places that differ in one coordinate only, by one lattice constant, share nothing."""
+    grid = np.indices((50, 50, 40)).reshape(3, -1).T * 3.905
+    rms = 0.1
+    one = displace(grid, rms, np.random.default_rng(1)) - grid
+    two = displace(grid, rms, np.random.default_rng(2)) - grid
+    n = len(grid)
+    assert abs(np.corrcoef(one.ravel(), two.ravel())[0, 1]) < 4 / np.sqrt(3 * n)
+    cube = one.reshape(50, 50, 40, 3)
+    for shifted in (cube[1:], cube[:, 1:], cube[:, :, 1:]):
+        here = cube[: shifted.shape[0], : shifted.shape[1], : shifted.shape[2]]
+        assert abs(np.corrcoef(here.ravel(), shifted.ravel())[0, 1]) < 4 / np.sqrt(3 * n)
+    for axis in range(
+        3
+    ):  # Kolmogorov-Smirnov distance of n normal numbers: 1.95 / sqrt(n) at 0.1 %
+        assert kstest(one[:, axis] / rms, "norm").statistic < 1.95 / np.sqrt(n)
+
+
+def test_an_atom_moves_alike_whatever_else_is_in_view():
+    """A part of the atoms, in another order, gets the same displacements, bit for bit."""
+    at_rest = np.random.default_rng(1).uniform(-40, 40, (500, 3))
+    everything = displace(at_rest, 0.08, np.random.default_rng(4))
+    some = np.random.default_rng(5).permutation(500)[:200]
+    np.testing.assert_array_equal(
+        displace(at_rest[some], 0.08, np.random.default_rng(4)), everything[some]
+    )
+
+
 def test_displaced_atoms_scatter_like_a_debye_waller_factor():
     """The mean of exp(2 pi i k u) over atoms is exp(-B k^2 / 4)."""
     b, k, n = 0.62, 0.8, 200_000
-    u = displace(np.zeros((n, 3)), rms_displacement(b), np.random.default_rng(3))
+    at_rest = np.random.default_rng(9).uniform(0, 50, (n, 3))
+    u = displace(at_rest, rms_displacement(b), np.random.default_rng(3)) - at_rest
     mean = np.exp(2j * np.pi * k * u[:, 0]).mean()
     assert abs(mean - np.exp(-b * k**2 / 4)) < 4 / np.sqrt(n)
 

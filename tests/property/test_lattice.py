@@ -1,12 +1,14 @@
-"""Invariants of an endless lattice in a box, for any cell, orientation and box."""
+"""Invariants of an endless lattice, for any cell, orientation and box."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanophantom.samples.building.orient import fill, orientation
+from nanophantom.samples.building.sites import Sites
 
 number = st.floats(-0.15, 0.15, allow_nan=False)
 length = st.floats(0.3, 0.8)
@@ -91,3 +93,31 @@ def test_any_zone_axis_gives_a_proper_rotation_onto_the_beam(cell, zone):
     np.testing.assert_allclose(
         rotation @ direction / np.linalg.norm(direction), [0, 0, 1], atol=1e-12
     )
+
+
+@pytest.mark.parametrize("cutoff", [0.5, 1.2, 9.0])
+def test_close_pairs_are_those_of_every_image_made_by_hand(cutoff):
+    """Random sites in an oblique cell of 6 to 8 Å: all images within two cells, distance by
+    distance; 9 Å is farther than the cell is wide, so that sites meet their own images."""
+    cell = np.array([[6.0, 0, 0], [-2.4, 6.6, 0], [-0.7, 1.1, 7.8]])
+    position = np.random.default_rng(0).uniform(-5, 15, (60 if cutoff < 2 else 4, 3))
+    n = len(position)
+    sites = Sites(
+        source="made",
+        labels=np.array(["X"] * n),
+        numbers=np.full(n, 6),
+        positions=position,
+        occupancies=np.ones(n),
+        b_factors=np.full(n, np.nan),
+        cell=cell,
+    )
+    inside = position @ np.linalg.inv(cell) % 1 @ cell
+    expected = set()
+    for shift in np.ndindex(7, 7, 7):
+        apart = inside[:, None] - inside - (np.array(shift) - 3) @ cell
+        distance = np.linalg.norm(apart, axis=2)
+        for i, j in np.argwhere((distance < cutoff) & (distance > 0)):
+            expected.add((min(i, j), max(i, j), round(float(distance[i, j]), 8)))
+    mine = set(zip(*(v.tolist() for v in sites.close_pairs(cutoff)), strict=True))
+    assert {(i, j, round(d, 8)) for i, j, d in mine} == expected
+    assert len(expected) > 0

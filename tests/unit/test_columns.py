@@ -69,6 +69,18 @@ def test_the_group_is_that_of_most_atoms():
     assert [atoms.group_names[k] for k in columns["group"]] == ["particle"]
 
 
+def test_the_b_factor_is_the_mean_over_the_heaviest_elements_atoms():
+    """Ti with 0.4 (10 atoms) and 1.0 (5 atoms): 0.6; oxygen's 3 in the same column isn't in it."""
+    oxygen = Atoms.of([8] * 4, [[0, 0, 0.2 + k] for k in range(4)], 3.0)
+    cold = Atoms.of([22] * 10, [[0, 0, 0.4 * k] for k in range(10)], 0.4)
+    warm = Atoms.of([22] * 5, [[0.01, 0, 4 + 0.4 * k] for k in range(5)], 1.0)
+    alone = Atoms.of([8] * 2, [[1, 0, 0], [1, 0, 0.4]], [0.5, 0.7])
+    columns = find_truth_columns(oxygen + cold + warm + alone)
+    assert columns["number"].tolist() == [22, 8]
+    np.testing.assert_allclose(columns["b_factor_A2"], [0.6, 0.6], rtol=1e-12)
+    assert columns["n_atoms"].tolist() == [19, 2]
+
+
 def test_a_lean_column_stays_one_column():
     """Tilted by 20 mrad, 40 atoms lean 0.31 nm over: linked from one to the next."""
     z = 0.4 * np.arange(40)
@@ -81,5 +93,6 @@ def test_a_lean_column_stays_one_column():
 
 def test_no_atoms_give_an_empty_table():
     columns = find_truth_columns(Atoms.of([], np.empty((0, 3)), 1.0))
-    assert set(columns) == {"x_nm", "y_nm", "n_atoms", "number", "weight", "extent_nm", "group"}
+    expected = "x_nm y_nm n_atoms number weight extent_nm b_factor_A2 group"
+    assert list(columns) == expected.split()
     assert all(len(values) == 0 for values in columns.values())

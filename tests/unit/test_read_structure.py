@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import ase
@@ -11,9 +12,7 @@ import numpy as np
 import pytest
 
 from nanophantom.samples.building.read import read_structure
-from nanophantom.samples.building.thermal import b_factors
 from nanophantom.samples.structure import BUNDLED
-from nanophantom.simcore.electrons.debye_waller import b_factor_debye
 
 UIO66 = BUNDLED / "uio66.cif"
 IDEAL, REFINED = "UiO66_ideal", "UiO66_COD4512072"
@@ -34,6 +33,20 @@ _atom_site_fract_x
 _atom_site_fract_y
 _atom_site_fract_z
 _atom_site_occupancy
+"""
+
+
+LAMMPS = """LAMMPS data
+
+1 atoms
+1 atom types
+0 5 xlo xhi
+0 5 ylo yhi
+0 5 zlo zhi
+
+Atoms
+
+1 1 0 0 0
 """
 
 
@@ -66,34 +79,44 @@ def sorted_atoms(structure) -> np.ndarray:
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"no structure file '.*nothing\.cif'"):
+    with pytest.raises(ValueError, match=r"^file: there is no structure file '.*nothing\.cif'"):
         read(tmp_path / "nothing.cif")
+
+
+def test_a_file_that_reads_as_empty_says_so_and_names_formats_that_work(tmp_path):
+    """ASE takes LAMMPS data called lmp.data for another format and finds no frames in it."""
+    path = tmp_path / "lmp.data"
+    path.write_text(LAMMPS)
+    with pytest.raises(ValueError, match=r"^file: .*lmp\.data wasn't recognised.*extxyz, POSCAR"):
+        read(path)
 
 
 @pytest.mark.parametrize("name", ["notes.xyz", "notes.cif", "notes.dat"])
 def test_an_unreadable_file_is_named(tmp_path, name):
     path = tmp_path / name
     path.write_text("these are not atoms\n")
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ValueError, match=rf"^file: .*{name}.*; give a CIF, xyz"):
         read(path)
 
 
 def test_a_cif_with_several_structures_asks_for_one():
-    with pytest.raises(ValueError, match=rf"set block to one of {IDEAL}, {REFINED}"):
+    with pytest.raises(ValueError, match=rf"^block: .* set block to one of {IDEAL}, {REFINED}"):
         read(UIO66)
 
 
 def test_a_block_that_is_not_there_lists_those_that_are():
-    with pytest.raises(ValueError, match=rf"no block 'ideal'; it holds {IDEAL}, {REFINED}"):
+    with pytest.raises(
+        ValueError, match=rf"^block: .* no block 'ideal'; it holds {IDEAL}, {REFINED}"
+    ):
         read(UIO66, block="ideal")
 
 
 def test_several_frames_ask_for_one(tmp_path):
     path = tmp_path / "movie.extxyz"
     ase.io.write(path, [ase.Atoms("Au2", [[0, 0, 0], [0, 0, 2.0 + k]]) for k in range(3)])
-    with pytest.raises(ValueError, match="3 frames: set frame"):
+    with pytest.raises(ValueError, match=r"^frame: .* 3 frames; set frame"):
         read(path)
-    with pytest.raises(ValueError, match="no frame 3: frames 0 to 2"):
+    with pytest.raises(ValueError, match=r"^frame: .* no frame 3; it holds frames 0 to 2"):
         read(path, frame=3)
     assert read(path, frame=2).positions_nm[1, 2] == pytest.approx(0.4)
 
@@ -101,49 +124,51 @@ def test_several_frames_ask_for_one(tmp_path):
 def test_block_and_frame_belong_to_their_formats(tmp_path):
     path = tmp_path / "pair.xyz"
     ase.io.write(path, ase.Atoms("Au2", [[0, 0, 0], [0, 0, 2.5]]))
-    with pytest.raises(ValueError, match="leave block out"):
+    with pytest.raises(ValueError, match=r"^block: .*leave block out"):
         read(path, block="one")
-    with pytest.raises(ValueError, match="with block, not frame"):
+    with pytest.raises(ValueError, match=r"^frame: .*with block, not frame"):
         read(UIO66, frame=0)
 
 
 def test_partial_occupancies_are_refused_with_their_sites_and_the_rule():
-    with pytest.raises(ValueError, match=r"O1A 0\.5, O1B 0\.5, H1B 0\.5.*'draw'"):
+    with pytest.raises(ValueError, match=r"^occupancy: .*O1A 0\.5, O1B 0\.5, H1B 0\.5.*'draw'"):
         read(UIO66, block=IDEAL)
 
 
 def test_an_occupancy_above_one_is_refused_with_its_site_and_the_mend():
     rng = np.random.default_rng(0)
-    with pytest.raises(ValueError, match=r"O5 has occupancy 1\.818.*\{O5: 1\.0\}"):
+    with pytest.raises(ValueError, match=r"^occupancies: site O5 .* 1\.818.*\{O5: 1\.0\}"):
         read(UIO66, block=REFINED, occupancy="draw", rng=rng)
     mended = read(UIO66, block=REFINED, occupancy="draw", occupancies={"O5": 1.0}, rng=rng)
     assert (mended.labels == "O5").sum() == 24  # 24e of F m -3 m
 
 
 def test_an_occupancy_for_an_unknown_site_is_refused():
-    with pytest.raises(ValueError, match="no site 'O1C'; did you mean"):
+    with pytest.raises(ValueError, match=r"^occupancies: .* no site 'O1C'; did you mean"):
         read(UIO66, block=IDEAL, occupancies={"O1C": 1.0})
 
 
 def test_alternatives_that_add_up_to_more_than_one_are_refused(tmp_path):
     path = cif(tmp_path, "La1 La 0 0 0 0.8\nSr1 Sr 0 0 0 0.6")
-    with pytest.raises(ValueError, match=r"La1 and Sr1 share one place .* 1\.4"):
+    with pytest.raises(
+        ValueError, match=r"^occupancies: sites La1 and Sr1 .* share one place .* 1\.4"
+    ):
         read(path, occupancy="draw", rng=np.random.default_rng(0))
 
 
 def test_atoms_on_top_of_each_other_are_refused_by_name(tmp_path):
     # The second lies across the cell's edge from the first: 0.02 * 6 Å away.
     path = cif(tmp_path, "Fe1 Fe 0.99 0 0 1\nO7 O 0.01 0 0 1")
-    with pytest.raises(ValueError, match=r"Fe1 and O7 are 0\.12 Å apart"):
+    with pytest.raises(ValueError, match=r"^file: atoms Fe1 and O7 .* are 0\.12 Å apart"):
         read(path)
 
 
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ("Xx1 Xx 0 0 0 1", "Xx1 is of no known element"),
-        ("Q1 Q 0 0 0 1", "Q1 is of no known element"),
-        ("Fe1 Fe ? 0 0 1", "Fe1 has no coordinates"),
+        ("Xx1 Xx 0 0 0 1", "^file: site Xx1 of made.cif is of no known element"),
+        ("Q1 Q 0 0 0 1", "^file: site Q1 of made.cif is of no known element"),
+        ("Fe1 Fe ? 0 0 1", "^file: site Fe1 of made.cif has no coordinates"),
     ],
 )
 def test_sites_that_are_no_atoms_are_refused(tmp_path, row, words):
@@ -154,7 +179,7 @@ def test_sites_that_are_no_atoms_are_refused(tmp_path, row, words):
 def test_dummies_are_refused_in_other_formats_too(tmp_path):
     path = tmp_path / "dummy.xyz"
     path.write_text("2\n\nAu 0 0 0\nX 0 0 3\n")
-    with pytest.raises(ValueError, match="X2 is of no known element"):
+    with pytest.raises(ValueError, match=r"^file: site X2 of dummy.xyz is of no known element"):
         read(path)
 
 
@@ -162,26 +187,47 @@ def test_occupancies_that_came_along_from_a_cif_are_not_ignored(tmp_path):
     """ASE keeps them beside the atoms; read as whole atoms they would be another crystal."""
     atoms = ase.io.read(cif(tmp_path, "La1 La 0 0 0 0.6\nSr1 Sr 0 0 0 0.4"))
     ase.io.write(tmp_path / "mixed.extxyz", atoms)
-    with pytest.raises(ValueError, match="partly occupied sites: give the CIF"):
+    with pytest.raises(ValueError, match=r"^file: .* partly occupied sites; give the CIF"):
         read(tmp_path / "mixed.extxyz")
 
 
 def test_a_file_whose_sites_are_all_empty_holds_no_atoms(tmp_path):
-    with pytest.raises(ValueError, match="every site has occupancy 0"):
+    with pytest.raises(ValueError, match=r"^occupancies: .*every site has occupancy 0"):
         read(cif(tmp_path, "Fe1 Fe 0 0 0 0"))
 
 
 def test_an_unknown_space_group_is_refused_and_none_is_noted(tmp_path):
     rows = "Fe1 Fe 0.1 0.2 0.3 1"
-    with pytest.raises(ValueError, match="'P n o n' isn't known"):
+    with pytest.raises(ValueError, match=r"^file: space group 'P n o n' .* isn't known"):
         read(cif(tmp_path, rows, "_symmetry_space_group_name_H-M 'P n o n'"))
     alone = read(cif(tmp_path, rows, ""))
     assert len(alone.numbers) == 1
     assert "states no symmetry" in alone.notes[0]
 
 
+def test_an_unreadable_symmetry_operation_is_refused_by_its_text(tmp_path):
+    head = "loop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\n'x,y,q'"
+    with pytest.raises(ValueError, match=r"^file: made\.cif has a symmetry operation 'x,y,q'"):
+        read(cif(tmp_path, "Fe1 Fe 0.1 0.2 0.3 1", head))
+
+
+@pytest.mark.parametrize(("old", "new"), [("angle_gamma 110", "angle_gamma 180"), ("a 6", "b2 6")])
+def test_a_cell_that_cannot_be_is_refused(tmp_path, old, new):
+    path = cif(tmp_path, "Fe1 Fe 0.1 0.2 0.3 1")
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ValueError, match=r"^file: made\.cif, block made, has no cell"):
+        read(path)
+
+
+def test_a_supercell_of_more_than_two_million_sites_is_refused_before_it_is_built():
+    with pytest.raises(
+        ValueError, match=r"^supercell: \[100, 100, 100\] .* 5,000,000 .* 2,000,000"
+    ):
+        read(BUNDLED / "srtio3.cif", supercell=(100, 100, 100))
+
+
 def test_a_draw_needs_a_generator():
-    with pytest.raises(ValueError, match="give rng"):
+    with pytest.raises(ValueError, match=r"^occupancy: .*give rng"):
         read(UIO66, block=IDEAL, occupancy="draw")
 
 
@@ -208,7 +254,7 @@ def test_a_file_without_a_cell_is_finite(tmp_path):
     path.write_text("3\n\nO 0 0 0\nH 0.76 0 0.59\nH -0.76 0 0.59\n")
     water = read(path)
     assert water.cell_nm is None
-    with pytest.raises(ValueError, match="no cell"):
+    with pytest.raises(ValueError, match=r"^supercell: .* no cell"):
         read(path, supercell=(2, 1, 1))
 
 
@@ -282,6 +328,23 @@ def test_u_eq_in_an_oblique_cell_is_that_of_the_same_sphere(tmp_path):
     assert read(path).b_factors_A2[0] == pytest.approx(8 * np.pi**2 * 0.013, rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "b"),
+    [
+        ("U_iso_or_equiv", "-0.02", -0.02 * 8 * np.pi**2),
+        ("U_iso_or_equiv", "2.5(1)", 2.5 * 8 * np.pi**2),
+        ("B_iso_or_equiv", "161", 161),
+    ],
+)
+def test_impossible_b_factors_are_refused_unless_replaced(tmp_path, column, value, b):
+    path = cif(tmp_path, f"O1 O 0.5 0.5 0.5 1 0.5\nFe1 Fe 0 0 0 1 {value}")
+    path.write_text(path.read_text().replace("_occupancy\n", f"_occupancy\n_atom_site_{column}\n"))
+    message = rf"^file: site Fe1 of made\.cif has B = {re.escape(f'{b:.4g}')} .*give b_factors_A2"
+    with pytest.raises(ValueError, match=message):
+        read(path, b_factors_A2={"O": 0.5})
+    assert len(read(path, b_factors_A2={"Fe": 0.5}).numbers) == 2
+
+
 # --- draws ---
 
 
@@ -333,30 +396,3 @@ def test_mixed_sites_hold_one_kind_or_none(tmp_path):
     assert abs((many.numbers == 57).sum() - 600) < 4 * np.sqrt(1000 * 0.6 * 0.4)
     assert abs((many.numbers == 38).sum() - 300) < 4 * np.sqrt(1000 * 0.3 * 0.7)
     assert len(np.unique(np.round(many.positions_nm, 6), axis=0)) == len(many.numbers) < 1000
-
-
-# --- where B factors come from ---
-
-
-def test_b_factors_override_file_table_and_debye_in_this_order():
-    numbers = np.array([38, 22, 8, 8, 8])
-    stated = np.array([np.nan, 1.5, np.nan, np.nan, np.nan])
-    values, told = b_factors(numbers, stated, {"O": 0.9}, 293.0)
-    assert values.tolist() == [0.62, 1.5, 0.9, 0.9, 0.9]
-    assert "Sr 0.62 Å² (literature" in told
-    assert "Ti 1.50 Å² (file)" in told
-    assert "O 0.9 Å² (recipe)" in told
-    copper, told = b_factors(np.array([29]), np.array([np.nan]), {}, 350.0)
-    assert copper.tolist() == [b_factor_debye(29, 350.0)]
-    assert "Debye model, 350 K" in told
-
-
-def test_an_element_without_a_b_factor_is_assumed_and_said_to_be():
-    values, told = b_factors(np.array([8, 1, 1]), np.full(3, np.nan), {}, 293.0)
-    assert values.tolist() == [1.0, 1.0, 1.0]
-    assert "O 1 Å² (assumed; b_factors_A2 replaces it)" in told
-
-
-def test_a_b_factor_for_an_element_that_is_not_there_is_refused():
-    with pytest.raises(ValueError, match="no 'Sr' in this structure"):
-        b_factors(np.array([79]), np.array([np.nan]), {"Sr": 0.5}, 293.0)

@@ -71,12 +71,20 @@ WRONG = [
     ("sample.thickness_nm={uniform: [3, 1]}", ["sample.thickness_nm", "low ≤ high"]),
     ("sample.thickness_nm={uniform: [3]}", ["sample.thickness_nm", "two numbers"]),
     ("sample.thickness_nm={uniform: [-3, 1]}", ["sample.thickness_nm", "greater than 0"]),
-    ("sample.thickness_nm={unifrom: [3, 4]}", ["sample.thickness_nm"]),
+    ("sample.thickness_nm={unifrom: [3, 4]}", ["thickness_nm", "did you mean 'uniform'"]),
     ("instrument=5", ["instrument", "mapping with a 'kind'"]),
     ("instrument={}", ["instrument", "no 'kind'"]),
     ("nonsense=1", ["nonsense", "unknown key"]),
     ("barriers=[0]", ["barriers.0", "greater than or equal to 1"]),
-    ("name=../up", ["name"]),
+    ("name=../up", ["name", "letters"]),
+    ("instrument.optics.defocus_nm=true", ["defocus_nm", "must not be true"]),
+    ("instrument.exposures.n_frames=yes", ["n_frames", "must not be true"]),
+    ("tasks=atomic-columns", ["tasks", "list"]),
+    ("sample.zone_axis=[1, 1]", ["sample.zone_axis", "too few"]),
+    ("sample.zone_axis='[110]'", ["sample.zone_axis", "list"]),
+    ("instrument.optics=sharp", ["instrument.optics", "mapping of fields"]),
+    ("instrument.energy_kev={choice: [200, 5, 300]}", ["energy_kev", "greater than or equal"]),
+    ("instrument.exposures.dose_e_per_A2=1e9", ["dose_e_per_A2", "overflow"]),
 ]
 
 
@@ -161,6 +169,33 @@ def test_a_recipe_names_its_structure_file_relative_to_itself(tmp_path: Path) ->
     (tmp_path / "mine.cif").write_text("data_x\n")
     (tmp_path / "my.yaml").write_text("sample: {kind: crystal, file: mine.cif}\n")
     assert recipe.load(tmp_path / "my.yaml")["sample"]["file"] == str(tmp_path / "mine.cif")
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("seed: 1\nsample: {kind: crystal}\nsample: {kind: structure}\n")
+    with pytest.raises(RecipeError, match="'sample' stands twice"):
+        recipe.load(path)
+
+
+def test_a_file_among_choices_is_relative_to_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "a.cif").write_text("data_a\n")
+    (tmp_path / "my.yaml").write_text("sample: {kind: crystal, file: {choice: [a.cif]}}\n")
+    choice = recipe.load(tmp_path / "my.yaml")["sample"]["file"]["choice"]
+    assert choice == [str(tmp_path / "a.cif")]
+
+
+def test_a_name_is_made_of_any_file_name(tmp_path: Path) -> None:
+    (tmp_path / "my  recipe (2).yaml").write_text("seed: 1\n")
+    assert recipe.load(tmp_path / "my  recipe (2).yaml")["name"] == "my-recipe-2"
+
+
+def test_an_items_own_recipe_is_that_item_and_a_corpus_counts_from_0() -> None:
+    data = {**with_distribution(uniform=[2.0, 4.0]), "item": 3}
+    assert recipe.resolve(data).item == 3
+    assert [recipe.resolve(data, item=k).item for k in range(3)] == [0, 1, 2]
+    third = recipe.resolve(with_distribution(uniform=[2.0, 4.0]), item=3)
+    assert recipe.resolve(data).sample.thickness_nm == third.sample.thickness_nm
 
 
 def test_the_schema_knows_kinds_knobs_units_and_distributions() -> None:

@@ -1,4 +1,4 @@
-"""Kinds of specimen: their atoms, truth and knobs."""
+"""Kinds of specimen: their atoms, truth, knobs and B factors."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from pydantic import ValidationError
 from scipy.spatial import cKDTree
 
 from nanophantom.samples._family import Sample
+from nanophantom.samples.building.thermal import b_factors
 from nanophantom.samples.crystal import Crystal
 from nanophantom.samples.nanoparticle_on_support import NanoparticleOnSupport, carve
-from nanophantom.samples.structure import BUNDLED, StructureSample
+from nanophantom.samples.structure import StructureSample
 from nanophantom.simcore.atoms import Window
+from nanophantom.simcore.electrons.debye_waller import b_factor_debye
 from nanophantom.simcore.runs import Run
 from nanophantom.simcore.specimens import HasAtoms
 
@@ -101,79 +103,6 @@ def test_quantities_may_carry_units():
     assert crystal.b_factors_A2["Au"] == pytest.approx(0.7)
 
 
-# --- crystals ---
-
-
-def test_a_file_is_looked_for_here_first_and_then_among_the_bundled_ones(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert Crystal(file="gold.cif").structure_path() == BUNDLED / "gold.cif"
-    (tmp_path / "gold.cif").write_bytes((BUNDLED / "ceo2.cif").read_bytes())
-    assert 58 in Crystal(file="gold.cif").make(Run(0)).atoms_within(VIEW).numbers
-    with pytest.raises(ValueError, match=r"no 'golb\.cif'; give a path, or one of ceo2\.cif"):
-        Crystal(file="golb.cif").structure_path()
-
-
-@pytest.mark.parametrize(
-    ("file", "atoms_a_cell", "cell_nm"),
-    [("srtio3.cif", 5, 0.3905), ("ceo2.cif", 12, 0.5411), ("gold.cif", 4, 0.40782)],
-)
-def test_a_crystal_fills_the_view_with_its_density(file, atoms_a_cell, cell_nm):
-    """Along [001], whole numbers of cells in all directions: the count is exact."""
-    crystal = Crystal(file=file, thickness_nm=4 * cell_nm).make(Run(0))
-    atoms = crystal.atoms_within(Window(-3 * cell_nm, 5 * cell_nm, 2 * cell_nm, 7 * cell_nm))
-    assert len(atoms) == atoms_a_cell * 8 * 5 * 4
-
-
-def test_strain_moves_every_atom_as_the_tensor_says():
-    """(x, y) -> (1 + xx) x + xy y, xy x + (1 + yy) y about the origin; z stays."""
-    plain = Crystal(file="srtio3.cif", thickness_nm=1.0, zone_axis=(1, 1, 0))
-    strained = plain.model_copy(
-        update={"strain_xx_percent": 2.0, "strain_yy_percent": -1.0, "strain_xy_percent": 0.5}
-    )
-    before = plain.make(Run(0)).atoms_within(Window.centred(2, 2)).positions_nm
-    after = strained.make(Run(0)).atoms_within(Window.centred(3, 3)).positions_nm
-    x, y, z = before.T
-    expected = np.column_stack([1.02 * x + 0.005 * y, 0.005 * x + 0.99 * y, z])
-    apart, _ = cKDTree(after).query(expected)
-    assert apart.max() < 3e-9  # positions are rounded to 1e-9 nm
-    table = strained.make(Run(0)).truth()["strain"]
-    assert {name: float(v[0]) for name, v in table.items()} == pytest.approx(
-        {"strain_xx_percent": 2.0, "strain_yy_percent": -1.0, "strain_xy_percent": 0.5}
-    )
-
-
-def test_truth_holds_the_cell_as_it_lies():
-    """Atoms of one element are whole numbers of the truth's cell vectors apart."""
-    specimen = Crystal(
-        file="srtio3.cif", zone_axis=(1, 1, 1), tilt_mrad=(5, -3), strain_xy_percent=1.0
-    ).make(Run(0))
-    cell = specimen.truth()["cell"]
-    vectors = np.column_stack([cell["x_nm"], cell["y_nm"], cell["z_nm"]])
-    atoms = specimen.atoms_within(Window.centred(3, 3))
-    strontium = atoms.positions_nm[atoms.numbers == 38]
-    steps = strontium @ np.linalg.inv(vectors)
-    np.testing.assert_allclose(steps, np.round(steps), atol=1e-7)
-
-
-def test_uio66_is_drawn_once_and_repeats(tmp_path):
-    sample = Crystal(file="uio66.cif", block="UiO66_ideal", occupancy="draw", thickness_nm=2.0)
-    specimen = sample.make(Run(1))
-    a = 2.07465
-    here = specimen.atoms_within(Window(-0.5, 0.5, -0.5, 0.5)).positions_nm
-    there = specimen.atoms_within(Window(a - 0.5, a + 0.5, -0.5, 0.5)).positions_nm
-    np.testing.assert_allclose(there - [a, 0, 0], here, atol=3e-9)
-    other = sample.make(Run(2)).truth()["occupancy_draws"]["present"]
-    assert not np.array_equal(specimen.truth()["occupancy_draws"]["present"], other)
-    assert "O1A" in specimen.notes[0]
-
-
-def test_a_molecule_is_no_crystal(tmp_path):
-    path = tmp_path / "dimer.xyz"
-    ase.io.write(path, ase.Atoms("Au2", [[0, 0, 0], [0, 0, 2.9]]))
-    with pytest.raises(ValueError, match="has no cell; use the kind 'structure'"):
-        Crystal(file=str(path)).make(Run(0))
-
-
 # --- finite structures ---
 
 
@@ -203,6 +132,16 @@ def test_a_file_with_a_cell_is_repeated_only_when_told():
     one = StructureSample(file="gold.cif").make(Run(0)).atoms_within(VIEW)
     many = StructureSample(file="gold.cif", supercell=(3, 2, 1)).make(Run(0)).atoms_within(VIEW)
     assert (len(one), len(many)) == (4, 24)
+
+
+def test_a_pdb_files_b_factors_are_checked_and_zero_is_not_stated(tmp_path):
+    path = tmp_path / "one.pdb"
+    line = "ATOM      1  C   MOL A   1       1.000   2.000   3.000  1.00{:6.2f}           C\n"
+    path.write_text(line.format(-3))
+    with pytest.raises(ValueError, match=r"^file: site .* of one\.pdb has B = -3 "):
+        StructureSample(file=str(path)).make(Run(0))
+    path.write_text(line.format(0))
+    assert "U = 0 for sites of C" in StructureSample(file=str(path)).make(Run(0)).notes[0]
 
 
 # --- a particle on a support ---
@@ -364,7 +303,9 @@ def test_metals_other_than_gold_get_their_debye_factor_and_overrides_are_checked
     assert 0.2 < min(of[78]) < 0.6
     assert atoms.group_names == ("particle", "support")
     wrong = platinum.model_copy(update={"b_factors_A2": {"Au": 0.6}})
-    with pytest.raises(ValueError, match="no 'Au' here"):
+    with pytest.raises(
+        ValueError, match=r"^b_factors_A2: there is no 'Au' here; it is made of Pt, Ce, O"
+    ):
         wrong.make(Run(0))
     with pytest.raises(ValidationError, match="'Xy' is no chemical symbol"):
         NanoparticleOnSupport(element="Xy")
@@ -373,5 +314,55 @@ def test_metals_other_than_gold_get_their_debye_factor_and_overrides_are_checked
 def test_atoms_that_would_overlap_are_refused():
     """Sheared so far that an edge of the particle dives into the support."""
     sample = NanoparticleOnSupport(n_atoms=5000, gap_nm=0.15, strain_xy_percent=5.0)
-    with pytest.raises(ValueError, match="widen gap_nm"):
+    with pytest.raises(ValueError, match=r"^gap_nm: .*widen gap_nm"):
         sample.make(Run(0))
+
+
+# --- where B factors come from ---
+
+
+def test_b_factors_override_file_table_and_debye_in_this_order():
+    numbers = np.array([38, 22, 8, 8, 8])
+    stated = np.array([np.nan, 1.5, np.nan, np.nan, np.nan])
+    values, told = b_factors(numbers, stated, {"O": 0.9}, 293.0)
+    assert values.tolist() == [0.62, 1.5, 0.9, 0.9, 0.9]
+    assert "Sr 0.62 Å² (literature on SrTiO3, 293 K)" in told
+    assert "Ti 1.50 Å² (file)" in told
+    assert "O 0.9 Å² (recipe)" in told
+    copper, told = b_factors(np.array([29]), np.array([np.nan]), {}, 350.0)
+    assert copper.tolist() == [b_factor_debye(29, 350.0)]
+    assert "Debye model, 350 K" in told
+
+
+def test_ions_in_an_unknown_compound_are_assumed_and_said_to_be():
+    """Not the Debye model of the metal: soft strontium's 3.8 Å² isn't that of an ion (0.62)."""
+    numbers = np.array([56, 38, 22, 8, 1])
+    values, told = b_factors(numbers, np.full(5, np.nan), {"Ti": 0.4}, 293.0)
+    assert values.tolist() == [0.7, 0.7, 0.4, 0.7, 1.5]  # Ba, Sr, Ti, O, H
+    for words in ("Sr 0.70", "O 0.70", "H 1.50"):
+        assert f"{words} Å² (assumed; b_factors_A2 replaces it)" in told
+    assert "Debye" not in told
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected", "name"),
+    [
+        ([38, 38, 22, 8, 8, 8], [0.62, 0.62, 0.44, 0.73, 0.73, 0.73], "SrTiO3"),
+        ([58, 58, 8, 8, 8], [0.3, 0.3, 0.5, 0.5, 0.5], "CeO2"),
+    ],
+)
+def test_a_slab_off_its_formula_has_its_compounds_b_factors(numbers, expected, name):
+    values, told = b_factors(np.array(numbers), np.full(len(numbers), np.nan), {}, 293.0)
+    assert values.tolist() == expected
+    assert told.count(f"(literature on {name}, 293 K)") == len(set(numbers))
+
+
+def test_an_element_alone_without_a_debye_temperature_is_assumed():
+    values, told = b_factors(np.array([85]), np.array([np.nan]), {}, 293.0)  # astatine
+    assert values.tolist() == [0.7]
+    assert "assumed" in told
+
+
+def test_a_b_factor_for_an_element_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match=r"^b_factors_A2: there is no 'Sr' in this structure"):
+        b_factors(np.array([79]), np.array([np.nan]), {"Sr": 0.5}, 293.0)

@@ -1,0 +1,31 @@
+"""The numerical knobs of a multislice calculation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from nanophantom.simcore.models import Model
+
+
+class Multislice(Model):
+    """How finely the scattering is computed."""
+
+    thermal_configurations: int = Field(default=8, ge=1, le=1000)
+    """Frozen-phonon configurations that are averaged."""
+    thermal_motion: bool = True
+    """Displace the atoms by their Debye-Waller factors; off, the lattice stands still."""
+    slice_thickness_nm: float | None = Field(default=None, gt=0, le=2)
+    """Thickness of a slice; none chooses it."""
+    band_limit_mrad: float | None = Field(default=None, gt=0, le=400)
+    """Largest scattering angle that is kept; none takes twice the aperture, 50 mrad at least."""
+    oversampling: float | None = Field(
+        default=None, ge=1, le=8, json_schema_extra={"dimensionless": True}
+    )
+    """Nyquist frequency of the grid over the band limit; none decides by the heaviest atom."""
+    margin_nm: float | None = Field(default=None, ge=0.1, le=200)
+    """Specimen simulated beyond each edge of the view, on top of what the drift brings in; none
+    takes 0.6 nm and the radius to which the lens spreads a point."""
+    scattering_factors: Literal["lobato", "kirkland"] = "lobato"
+    """Table of electron scattering factors."""
