@@ -12,6 +12,12 @@ from nanophantom.analysis.filters import matched_response, tiles
 
 FloatArray = npt.NDArray[np.float64]
 
+STEEPEST_NOISE = 15.0
+"""Ratio of the noise power between two rings (see below) for a transfer of 5 % at Nyquist.
+
+No camera blurs more; a spectrum that falls off faster is an image's own, hardly noisy.
+"""
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -89,7 +95,8 @@ def _noise_colour(data: FloatArray) -> float:
 
     A camera's point spread weakens noise towards the sampling limit. Between two rings beyond
     what a microscope resolves in a well sampled image its power is taken as exp(-a k**2), and
-    the lower quartile of a ring as noise, a lattice's spots being few. White noise gives one.
+    the lower quartile of a ring as noise, a lattice's spots being few. White noise gives one, and
+    so does a spectrum that falls off faster than any camera's: that is structure without noise.
     """
     ny, nx = data.shape
     window = np.hanning(ny)[:, None] * np.hanning(nx)[None, :]
@@ -99,7 +106,8 @@ def _noise_colour(data: FloatArray) -> float:
     if min(inner.size, outer.size) < 64 or np.quantile(outer, 0.25) <= 0:
         return 1.0
     ratio = float(np.quantile(inner, 0.25) / np.quantile(outer, 0.25))
-    if ratio < 1 + 12 / np.sqrt(inner.size):  # not told from white
+    white_enough = 1 + 12 / np.sqrt(inner.size)
+    if not white_enough <= ratio <= STEEPEST_NOISE:
         return 1.0
     a = np.log(ratio) / (0.45**2 - 0.30**2)
     axis = fft.fftfreq(64)

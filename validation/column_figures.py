@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.transforms import ScaledTranslation
 from scipy.spatial import cKDTree
 
 from nanophantom.validation.drawing import (
@@ -151,7 +152,9 @@ def _histogram(c: Comparison) -> Plate:
         "Errors of the hits. A heap away from zero is an error common to all columns (drift of "
         "the reference frame, tilt of the beam); its width is the scatter. The green curve is the "
         "scatter that counting electrons alone would leave (Cramér-Rao bound): no unbiased "
-        "algorithm can be narrower." + (f" Outside the range shown: {outside}." if outside else "")
+        "algorithm can be narrower."
+        + (f" {c.thermal_note}" if c.thermal_note else "")
+        + (f" Outside the range shown: {outside}." if outside else "")
     )
     return Plate("Errors of position", caption, figure)
 
@@ -168,22 +171,32 @@ def _error_map(dataset: Observed, c: Comparison) -> Plate:
     rms_nm = max(float(np.sqrt(np.mean(np.sum(error_nm**2, axis=1)))), 1e-6)
     enlarged = round_length(0.8 * spacing_of(at_nm) / rms_nm)
     key_pm = round_length(2 * rms_nm * PM_PER_NM)
-    width_nm, height_nm = nx * pixel_size_nm, ny * pixel_size_nm
-    # An arrow of known length above the map tells the scale.
-    key_nm = np.array([[0.78 * width_nm, -0.045 * height_nm, key_pm / PM_PER_NM, 0.0]])
-    for x, y, dx, dy in (np.hstack([at_nm, error_nm]).T, key_nm.T):
+    width_nm = nx * pixel_size_nm
+    # An arrow of known length tells the scale: above the map, its tip at the right edge.
+    tail_nm = width_nm - enlarged * key_pm / PM_PER_NM
+    key_nm = np.array([[tail_nm, 0.0, key_pm / PM_PER_NM, 0.0]])
+    above = axes.transData + ScaledTranslation(0, 9 / 72, figure.dpi_scale_trans)
+    for (x, y, dx, dy), place in (
+        (np.hstack([at_nm, error_nm]).T, axes.transData),
+        (key_nm.T, above),
+    ):
         arrows = axes.quiver(
             x, y, dx, dy, angles="xy", scale_units="xy", scale=1 / enlarged, color=BLUE,
             width=float(np.clip(0.07 * spacing_of(at_nm) / width_nm, 0.0008, 0.004)),
             headwidth=3.5, headlength=4, headaxislength=3.6, clip_on=False,
-            rasterized=len(x) > 2000,
+            rasterized=len(x) > 2000, transform=place,
         )  # fmt: skip
         arrows.set_in_layout(False)
-    tip_nm = key_nm[0, 0] + 1.3 * enlarged * key_pm / PM_PER_NM
-    axes.text(tip_nm, key_nm[0, 1], f"{key_pm:g} pm", va="center").set_in_layout(False)
+    label = axes.annotate(
+        f"{key_pm:g} pm", (tail_nm, 0.0), xytext=(-5, 0), xycoords=above,
+        textcoords="offset points", ha="right", va="center", annotation_clip=False,
+    )  # fmt: skip
+    label.set_in_layout(False)
     axes.plot(*c.there_nm[c.missed].T, "s", markersize=4.5, markerfacecolor="none",
               markeredgecolor=ORANGE, label="missed")  # fmt: skip
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=9)
+    # Beside the scale, or above it where the map is too narrow for both.
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=9,
+                borderaxespad=2.0 if ny > 1.5 * nx else 0.5)  # fmt: skip
     caption = (
         f"Where the errors are: each arrow starts at a true column and points to where it was "
         f"found, enlarged {enlarged:g} times. Arrows that point alike in a region betray a "

@@ -18,7 +18,10 @@ Graded = dict[Path, list[Scores]]
 def check_tasks(names: Sequence[str]) -> None:
     """Refuse unknown task names (ValueError) before anything is made."""
     for name in names:
-        find_task(name)
+        try:
+            find_task(name)
+        except ValueError as problem:
+            raise ValueError(f"tasks: {problem}") from None
 
 
 def datasets(folder: Path) -> list[Dataset]:

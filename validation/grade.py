@@ -98,14 +98,27 @@ def save(dataset: Dataset, estimates: Mapping[str, Array], scores: Scores) -> Pa
 
 
 def read_scores(dataset: Dataset) -> dict[str, Scores]:
-    """Return all gradings kept with a dataset, by TASK or TASK.NAME; the default ones first."""
+    """Return all gradings kept with a dataset, by TASK or TASK.NAME; the default ones first.
+
+    Raises
+    ------
+    ValueError
+        The file is damaged or of another version.
+    """
     path = Path(dataset.path) / SCORES_FILE
     if not path.exists():
         return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if content.get("format") != FORMAT or content.get("version") != VERSION:
-        raise ValueError(f"{path} isn't a {FORMAT} file of version {VERSION}")
-    gradings = {name: Scores.from_json(data) for name, data in content["gradings"].items()}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if (content["format"], content["version"]) != (FORMAT, VERSION):
+            raise ValueError(f"{path} isn't a {FORMAT} file of version {VERSION}")
+        gradings = {name: Scores.from_json(data) for name, data in content["gradings"].items()}
+    except (
+        OSError, UnicodeDecodeError, json.JSONDecodeError, LookupError, TypeError, AttributeError
+    ) as problem:  # fmt: skip
+        raise ValueError(
+            f"{path} is damaged; remove it and grade again (nanophantom score)"
+        ) from problem
     return dict(sorted(gradings.items(), key=lambda item: (item[0] != item[1].task, item[0])))
 
 
@@ -124,8 +137,10 @@ def read_predictions(path: Path | str) -> dict[str, npt.NDArray[np.float64]]:
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise ValueError(f"predictions {path} can't be read: {problem}") from None
+    except OSError as problem:
+        raise ValueError(f"predictions {path} can't be read: {problem.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"predictions {path} can't be read: it isn't UTF-8 text") from None
     rows = [row for row in csv.reader(io.StringIO(text)) if any(cell.strip() for cell in row)]
     if not rows:
         raise ValueError(f"predictions {path} are empty; the first line must name the columns")

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from nanophantom.analysis.images import read_image
 from nanophantom.simcore import units
 from nanophantom.simcore.fields import Axis, Field, Measured
-from nanophantom.simcore.store.files import write_whole
+from nanophantom.simcore.store.files import require_folder, write_whole
 from nanophantom.validation.grade import as_csv
 from nanophantom.validation.tasks import find_task
 
@@ -31,7 +31,7 @@ def analyse(
     pixel_size
         A length ("0.02 nm"); the file's own calibration serves if it has one.
     out
-        CSV to write; beside the image by default. The overlay is a PNG of the same name.
+        CSV to write (``.csv``); beside the image by default. The overlay is a PNG of the same name.
 
     Returns
     -------
@@ -41,10 +41,19 @@ def analyse(
     Raises
     ------
     ValueError
-        Unknown task, unreadable image, no pixel size, or a file that exists already.
+        Unknown task, unreadable image, no pixel size, a name that isn't one of a CSV, a folder
+        that isn't there, or a file that exists already.
     """
     task = find_task(task_name)
     image, calibrated_nm = read_image(file)
+    table = file.with_name(f"{file.stem}.{task_name}.csv") if out is None else out
+    if table.suffix.lower() != ".csv":
+        raise ValueError(f"-o names the table, which ends in .csv; {table} doesn't")
+    overlay = table.with_suffix(".png")
+    require_folder(table)
+    for path in (table, overlay):
+        if path.exists():
+            raise ValueError(f"{path} exists; move it, or name another file with -o")
     if pixel_size is not None:
         step_nm = units.parse(pixel_size, "pixel_size_nm")
         if not step_nm > 0:
@@ -53,12 +62,6 @@ def analyse(
         step_nm = calibrated_nm
     else:
         raise ValueError(f'{file} says no pixel size; give it: --pixel-size "0.02 nm"')
-    table = file.with_name(f"{file.stem}.{task_name}.csv") if out is None else out
-    overlay = table.with_suffix(".png")
-    for path in (table, overlay):
-        if path.exists():
-            raise ValueError(f"{path} exists; move it, or name another file with -o")
-
     stack = image if image.ndim == 3 else image[None]
     axes = (Axis("frame", 1.0, ""), Axis("y", step_nm, "nm"), Axis("x", step_nm, "nm"))
     measured = Measured({task.inputs[0]: Field(stack, axes, "counts")}, {"pixel_size_nm": step_nm})

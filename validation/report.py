@@ -21,7 +21,8 @@ from PIL import Image
 
 from nanophantom.simcore import units
 from nanophantom.simcore.store import Corpus, Dataset, is_corpus
-from nanophantom.simcore.store.files import write_whole
+from nanophantom.simcore.store.files import require_folder, write_whole
+from nanophantom.simcore.store.layout import read_recipe
 from nanophantom.validation import figures
 from nanophantom.validation.drawing import BLUE, INK, Plate
 from nanophantom.validation.grade import read_estimates, read_scores
@@ -53,8 +54,10 @@ def write(folder: Path | str, out: Path | str | None = None) -> Path:
     Raises
     ------
     ValueError
-        The folder is neither, or isn't complete.
+        The folder is neither or isn't complete, or the page's own folder isn't there.
     """
+    if out is not None:
+        require_folder(Path(out))
     if is_corpus(folder):
         made = [Dataset(item) for item in Corpus(folder).items if item.exists()]
         return write_corpus_report(made, folder, out)
@@ -78,7 +81,6 @@ def write_report(dataset: Dataset, out: Path | str | None = None) -> Path:
             _grading(dataset, label, scores) for label, scores in read_scores(dataset).items()
         ]
         plates = _html_of(figures.of_dataset(dataset), "data")
-    recipe_yaml = (dataset.path / "recipe.yaml").read_text(encoding="utf-8")
     story = _provenance(dataset)
     page = _template("report.html.j2").render(
         title=dataset.recipe.get("title") or dataset.recipe.get("name") or dataset.path.name,
@@ -90,7 +92,7 @@ def write_report(dataset: Dataset, out: Path | str | None = None) -> Path:
         settings=_settings(dataset.settings),
         notes=story.pop("notes", []),
         provenance=_flat({"seed": dataset.recipe.get("seed"), **story}),
-        recipe=recipe_yaml,
+        recipe=read_recipe(dataset.path),
     )
     return _written(page, Path(out) if out is not None else dataset.path / PAGE)
 
@@ -206,7 +208,12 @@ def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _provenance(dataset: Dataset) -> dict[str, Any]:
     path = dataset.path / "provenance.json"
-    story: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        story: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
+    except (OSError, ValueError) as problem:
+        raise ValueError(
+            f"{path} is damaged; remove it, and the page goes without what it told"
+        ) from problem
     return story
 
 

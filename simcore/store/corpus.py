@@ -36,9 +36,14 @@ class Corpus:
 
     @classmethod
     def resume(cls, path: Path | str, recipe_yaml: str) -> Corpus:
-        """Reopen a corpus (ValueError if its recipe is another one)."""
+        """Reopen a corpus (ValueError if there is none, or its recipe is another one)."""
+        path = Path(path)
+        if (path / layout.DATASET).is_file():
+            raise ValueError(f"{path} is a single dataset; resume it without --count")
+        if not is_corpus(path):
+            raise ValueError(f"{path} holds no corpus that was started; name another folder (-o)")
         corpus = cls(path)
-        if (corpus.path / layout.RECIPE).read_bytes() != recipe_yaml.encode():
+        if layout.read_recipe(path) != recipe_yaml:
             raise ValueError(f"{path} was started with another recipe; name another folder (-o)")
         return corpus
 

@@ -65,18 +65,35 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises
     ------
     ValueError
-        The path exists.
+        The path exists, or the folder it would stand in doesn't.
     """
     if path.exists() or path.is_symlink():
         raise ValueError(
             f"{path} exists; name another folder (-o), or go on with an unfinished run (--resume)"
         )
+    require_folder(path)
     growing = path.with_name(f".{path.name}.starting{LEFTOVER}")
     shutil.rmtree(growing, ignore_errors=True)
-    growing.mkdir(parents=True)
-    yield growing
-    growing.rename(path)
+    try:
+        growing.mkdir()
+        yield growing
+        growing.rename(path)
+    except BaseException:
+        shutil.rmtree(growing, ignore_errors=True)
+        raise
     sync_folder(path.parent)
+
+
+def require_folder(path: Path) -> None:
+    """Refuse to write to ``path`` if the folder that it would be in isn't there.
+
+    Raises
+    ------
+    ValueError
+        The parent doesn't exist, or is a file.
+    """
+    if not path.parent.is_dir():
+        raise ValueError(f"can't write {path}: there is no folder {path.parent}")
 
 
 def leftovers(folder: Path) -> Iterator[Path]:

@@ -172,6 +172,23 @@ def read_versioned(path: Path, file: str, expected: str, what: str) -> dict[str,
     return header
 
 
+def read_recipe(path: Path) -> str:
+    """Return the recipe that a dataset or a corpus keeps.
+
+    Raises
+    ------
+    ValueError
+        It is missing or unreadable.
+    """
+    try:
+        return (path / RECIPE).read_bytes().decode("utf-8")
+    except (OSError, ValueError) as problem:
+        raise ValueError(
+            f"{path / RECIPE} is missing or damaged; restore it (nanophantom verify tells what "
+            "else is wrong)"
+        ) from problem
+
+
 def dump_json(data: Any) -> str:
     """Return readable JSON with numpy's numbers as plain ones; NaN and infinity are refused."""
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nanophantom.simcore.store.files import sha256, sha256_of_file, write_whole
-from nanophantom.simcore.store.layout import MANIFEST
+from nanophantom.simcore.store.layout import MANIFEST, RECIPE
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ def describe(
     return Entry(file, sha256(contents), len(contents), frames, sums or {})
 
 
+_REMEDY = f"restore it from a copy, or make the dataset again from its {RECIPE}"
+
 Manifest = dict[str, Entry]
 """Entries by file; of two lines about the same file the later one counts."""
 
@@ -61,7 +63,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         *lines, tail = (folder / MANIFEST).read_bytes().split(b"\n")
     except OSError as problem:
-        raise ValueError(f"{folder} has no readable {MANIFEST}") from problem
+        raise ValueError(f"{folder / MANIFEST} is missing or unreadable; {_REMEDY}") from problem
     del tail  # what follows the last newline: nothing, or a torn line
     manifest = {}
     for number, line in enumerate(lines, start=1):
@@ -72,7 +74,9 @@ def read_manifest(folder: Path) -> Manifest:
         except (ValueError, TypeError, KeyError) as problem:
             if number == len(lines):
                 break
-            raise ValueError(f"{folder / MANIFEST}: line {number} is damaged") from problem
+            raise ValueError(
+                f"{folder / MANIFEST}: line {number} is damaged; {_REMEDY}"
+            ) from problem
     return manifest
 
 

@@ -54,8 +54,16 @@ class Dataset:
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
-        """The recipe this dataset was made from."""
-        recipe: dict[str, Any] = yaml.safe_load((self.path / layout.RECIPE).read_text("utf-8"))
+        """The recipe this dataset was made from (ValueError: missing or damaged)."""
+        try:
+            recipe = yaml.safe_load(layout.read_recipe(self.path))
+        except yaml.YAMLError:
+            recipe = None
+        if not isinstance(recipe, dict):
+            raise ValueError(
+                f"{self.path / layout.RECIPE} is damaged: it holds no recipe; nanophantom verify "
+                "tells more"
+            )
         return recipe
 
     def signal(self, name: str, start: int = 0, stop: int | None = None) -> Array:
@@ -88,7 +96,7 @@ class Dataset:
     def truth_tables(self) -> tuple[str, ...]:
         """Names of the truth tables of the whole run (ValueError: not written yet)."""
         if layout.RUN_TRUTH not in self._manifest:
-            raise ValueError(f"{self.path} has no {layout.RUN_TRUTH} yet; resume the run")
+            raise ValueError(f"{self.path} has no {layout.RUN_TRUTH}; {self._what_to_do}")
         with arrays.open_file(self.path / layout.RUN_TRUTH) as file:
             return tuple(file)
 
@@ -155,6 +163,11 @@ class Dataset:
             )
         return np.asarray(acquisition.expose(i).truth[name])
 
+    @property
+    def _what_to_do(self) -> str:
+        """The remedy for a file that the manifest doesn't list."""
+        return "nanophantom verify tells more" if self.complete else "resume the run"
+
     def _require_signal(self, name: str) -> None:
         if name not in self.layout.signals:
             raise ValueError(
@@ -166,8 +179,8 @@ class Dataset:
             if file not in self._manifest:
                 frames = self.layout.frames(shard)
                 raise ValueError(
-                    f"{self.path} lacks frames {frames.start} to {frames.stop - 1}: {file} has not "
-                    "been made; resume the run"
+                    f"{self.path} lacks frames {frames.start} to {frames.stop - 1}: {file} isn't "
+                    f"in {layout.MANIFEST}; {self._what_to_do}"
                 )
 
     def _frames(

@@ -40,9 +40,13 @@ def _problems(path: Path) -> Iterator[str]:
     try:
         header = layout.read_header(path)
         plan = Layout.from_json(header)
-        entries = manifest.read_manifest(path)
     except ValueError as problem:
         yield f"{layout.DATASET}: {problem}"
+        return
+    try:
+        entries = manifest.read_manifest(path)
+    except ValueError as problem:
+        yield f"{layout.MANIFEST}: {problem}"
         return
     sealed = header["manifest_sha256"]
     if header["complete"] and files.sha256_of_file(path / layout.MANIFEST) != sealed:
@@ -56,6 +60,8 @@ def _problems(path: Path) -> Iterator[str]:
             yield problem_found
     yield from _unlisted(path, entries)
     yield from _frames_missing(plan, entries)
+    if not (path / layout.WISDOM).is_file():  # its bytes may differ from machine to machine
+        yield f"{layout.WISDOM}: missing"
     if not header["complete"]:
         yield f"{layout.DATASET}: unfinished; resume the run"
     for file in (layout.RECIPE, layout.RUN_TRUTH, layout.MASTER):

@@ -168,20 +168,26 @@ class DatasetWriter:
         return cls(path, plan, entries)
 
     @classmethod
-    def resume(cls, path: Path | str, recipe_yaml: str) -> DatasetWriter:
+    def resume(
+        cls, path: Path | str, recipe_yaml: str, inputs: Iterable[Path] = ()
+    ) -> DatasetWriter:
         """Reopen a dataset whose making was interrupted; what was finished and is whole is kept.
+
+        Parameters
+        ----------
+        inputs
+            Files that the recipe refers to, which must be those that the dataset was started with.
 
         Raises
         ------
         ValueError
-            There is nothing to resume, the recipe is another one, the format is unknown, another
-            process is writing, or an input file was altered.
+            There is nothing to resume, the recipe or an input is another one, the format is
+            unknown, another process is writing, or the dataset's copy of an input was altered.
         """
         path = Path(path)
-        if not path.exists():
-            raise ValueError(f"{path} doesn't exist, so there is nothing to resume")
+        _require_started(path)
         plan = Layout.from_json(layout.read_header(path))
-        if (path / layout.RECIPE).read_bytes() != recipe_yaml.encode():
+        if layout.read_recipe(path) != recipe_yaml:
             raise ValueError(
                 f"{path} was started with another recipe; resume with {path / layout.RECIPE}, or "
                 "name another folder (-o)"
@@ -189,6 +195,7 @@ class DatasetWriter:
         writer = cls(path, plan, manifest.read_manifest(path))
         try:
             writer._keep_what_is_whole()
+            writer._require_unchanged(inputs)
         except BaseException:
             writer.close()
             raise
@@ -204,6 +211,15 @@ class DatasetWriter:
             if problem:
                 del self._manifest[entry.file]
         manifest.write_manifest(self.path, self._manifest)
+
+    def _require_unchanged(self, inputs: Iterable[Path]) -> None:
+        for source in map(Path, inputs):
+            kept = self._manifest.get(_input_name(source))
+            if kept is None or kept.sha256 != files.sha256(_contents(source)):
+                raise ValueError(
+                    f"{source} has changed since this dataset was started; put the old file back, "
+                    "or name another folder (-o)"
+                )
 
     @property
     def missing(self) -> tuple[int, ...]:
@@ -308,11 +324,31 @@ def _header(plan: Layout, manifest_sha256: str | None = None) -> str:
 def _input_files(inputs: Iterable[Path]) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
     for source in map(Path, inputs):
-        file = f"{layout.INPUTS}/{source.name}"
-        data = source.read_bytes()
+        file, data = _input_name(source), _contents(source)
         if contents.setdefault(file, data) != data:
             raise ValueError(f"two different input files are called {source.name}; rename one")
     return contents
+
+
+def _input_name(source: Path) -> str:
+    return f"{layout.INPUTS}/{source.name}"
+
+
+def _contents(source: Path) -> bytes:
+    try:
+        return source.read_bytes()
+    except OSError as problem:
+        raise ValueError(f"input file {source} can't be read; is it there?") from problem
+
+
+def _require_started(path: Path) -> None:
+    """Tell what can be resumed from what can't."""
+    if not path.exists():
+        raise ValueError(f"{path} doesn't exist, so there is nothing to resume")
+    if (path / layout.CORPUS).is_file():
+        raise ValueError(f"{path} is a corpus; resume it with its --count")
+    if not (path / layout.DATASET).is_file():
+        raise ValueError(f"{path} holds no dataset that was started; name another folder (-o)")
 
 
 def _lock(path: Path) -> int | None:

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from toy import Toy, file_bytes, make
+from toy import RECIPE, Toy, file_bytes, make
 
-from nanophantom.simcore.store import Dataset, verify
+from nanophantom.simcore.store import Corpus, Dataset, DatasetWriter, verify
 
 SCRIPT = Path(__file__).with_name("toy.py")
 
@@ -130,3 +130,92 @@ def test_a_disk_that_takes_no_more_and_resumed(undisturbed, tmp_path, limit_byte
     assert list(tmp_path.rglob("*.tmp")) == []
     make(tmp_path / "toy", Toy(n_frames=40), workers=1, shard_frames=2)
     assert file_bytes(tmp_path / "toy") == undisturbed
+
+
+def test_a_disk_that_is_full_at_once_leaves_nothing(tmp_path):
+    """60 blocks of 1 KiB hold the recipe, not the plans of the FFTs: no hidden folder stays."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60 * 1024, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            DatasetWriter.create(tmp_path / "toy", Toy(), RECIPE, wisdom=bytes(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_dataset_is_started_where_there_is_no_folder(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for parent in (tmp_path / "nowhere", tmp_path / "file"):
+        with pytest.raises(ValueError, match=f"there is no folder {parent}"):
+            DatasetWriter.create(parent / "toy", Toy(), RECIPE)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_can_not_be_resumed_is_called_what_it_is(tmp_path):
+    """Somebody's folder, a corpus taken for a dataset, a dataset taken for a corpus."""
+    (tmp_path / "mine").mkdir()
+    Corpus.create(tmp_path / "corpus", RECIPE, 2)
+    DatasetWriter.create(tmp_path / "toy", Toy(), RECIPE).close()
+    for resume, name, message in (
+        (DatasetWriter.resume, "mine", "holds no dataset that was started"),
+        (Corpus.resume, "mine", "holds no corpus that was started"),
+        (DatasetWriter.resume, "corpus", "is a corpus; resume it with its --count"),
+        (Corpus.resume, "toy", "is a single dataset; resume it without --count"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} {message}"):
+            resume(tmp_path / name, RECIPE)
+
+
+def test_inputs_travel_with_the_dataset(tmp_path):
+    structure = tmp_path / "gold.cif"
+    structure.write_text("data_gold")
+    writer = DatasetWriter.create(tmp_path / "toy", Toy(), RECIPE, [structure])
+    writer.close()
+    assert (tmp_path / "toy/inputs/gold.cif").read_text() == "data_gold"
+    other = tmp_path / "other" / "gold.cif"
+    other.parent.mkdir()
+    other.write_text("data_silver")
+    with pytest.raises(ValueError, match=r"two different input files are called gold\.cif"):
+        DatasetWriter.create(tmp_path / "new", Toy(), RECIPE, [structure, other])
+
+
+def test_an_input_that_has_changed_is_not_resumed(tmp_path):
+    """The dataset's own copy decides; the old file put back goes on."""
+    structure = tmp_path / "gold.cif"
+    structure.write_text("data_gold")
+    DatasetWriter.create(tmp_path / "toy", Toy(), RECIPE, [structure]).close()
+    structure.write_text("data_silver")
+    with pytest.raises(ValueError, match=r"gold\.cif has changed since this dataset was started"):
+        DatasetWriter.resume(tmp_path / "toy", RECIPE, [structure])
+    structure.unlink()
+    with pytest.raises(ValueError, match=r"gold\.cif can't be read"):
+        DatasetWriter.resume(tmp_path / "toy", RECIPE, [structure])
+    structure.write_text("data_gold")
+    DatasetWriter.resume(tmp_path / "toy", RECIPE, [structure]).close()
+
+
+def test_resuming_with_another_recipe_is_refused(tmp_path):
+    DatasetWriter.create(tmp_path / "toy", Toy(), RECIPE).close()
+    with pytest.raises(ValueError, match="started with another recipe"):
+        DatasetWriter.resume(tmp_path / "toy", RECIPE + "# changed\n")
+    with pytest.raises(ValueError, match="nothing to resume"):
+        DatasetWriter.resume(tmp_path / "nowhere", RECIPE)
+
+
+def test_two_writers_at_once_are_refused(tmp_path):
+    with (
+        DatasetWriter.create(tmp_path / "toy", Toy(), RECIPE),
+        pytest.raises(ValueError, match="another process is writing"),
+    ):
+        DatasetWriter.resume(tmp_path / "toy", RECIPE)
+    DatasetWriter.resume(tmp_path / "toy", RECIPE).close()
+
+
+def test_a_damaged_input_can_not_be_resumed(tmp_path):
+    structure = tmp_path / "gold.cif"
+    structure.write_text("data_gold")
+    DatasetWriter.create(tmp_path / "toy", Toy(), RECIPE, [structure]).close()
+    (tmp_path / "toy/inputs/gold.cif").write_text("data_good")
+    with pytest.raises(ValueError, match=r"inputs/gold\.cif: altered.*start again"):
+        DatasetWriter.resume(tmp_path / "toy", RECIPE)

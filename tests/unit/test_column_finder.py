@@ -93,6 +93,19 @@ def test_noise_that_a_camera_has_blurred_gives_hardly_a_column() -> None:
     assert len(find_columns(blurred, PIXEL_NM)["x_nm"]) <= 2
 
 
+@pytest.mark.parametrize("width", [1.5, 3.0])
+@pytest.mark.parametrize("gain", [1.0, 0.013])
+def test_all_columns_of_an_image_without_noise_are_found(width: float, gain: float) -> None:
+    """A spectrum that falls off by itself isn't taken for noise that a camera has blurred."""
+    y, x = (g.ravel() for g in np.mgrid[6:294:11.5, 6:334:10.5])
+    yx = np.stack([y, x], axis=1)
+    scale = 0.02 / PIXEL_NM
+    image = gain * (16 + spots((300, 340), yx, 80.0, width))
+    recall, precision = match(find_columns(image, 0.02), yx * scale)
+    assert recall == 1
+    assert precision >= 0.97
+
+
 def test_false_maxima_are_as_many_as_the_formula_says() -> None:
     """White Gaussian noise of 12 images of 512 x 512 pixels, filtered, above 3.3 sigma."""
     rng = np.random.default_rng(3)

@@ -1,13 +1,15 @@
-"""Exported files carry the same numbers and the calibration."""
+"""Exported files, and the index over the shards, carry the same numbers and the calibration."""
 
 from __future__ import annotations
 
 import csv
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import mrcfile
 import numpy as np
 import pytest
@@ -27,6 +29,11 @@ def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export") / "toy"
     make(folder, Toy(), workers=1, shard_frames=4)
     return Dataset(folder)
+
+
+@pytest.fixture
+def copy(dataset, tmp_path):
+    return Path(shutil.copytree(dataset.path, tmp_path / "toy"))
 
 
 def test_tiff_is_an_imagej_stack_with_pixel_size(dataset, tmp_path):
@@ -172,3 +179,35 @@ def test_curves_are_a_row_a_frame(tmp_path):
 
 def _ideals(dataset):
     return dataset.frame_truth("ideal")
+
+
+# --- the index -------------------------------------------------------------------------------
+
+
+def test_the_index_opens_anywhere_with_calibrated_axes(copy, tmp_path, monkeypatch):
+    """All three layouts lead to the same pixels after the folder has moved."""
+    expected = Dataset(copy).signal("image")
+    moved = copy.rename(tmp_path / "moved")
+    monkeypatch.chdir("/")
+    with h5py.File(moved / "master.emd") as index:
+        for place in ("nanophantom/image", "Experiments/image", "entry/image"):
+            np.testing.assert_array_equal(index[place]["data"], expected)
+        emd = index["nanophantom/image"]
+        assert emd.attrs["emd_group_type"] == "array"
+        assert emd["data"].attrs["units"] == "counts"
+        for number, (name, step, unit) in enumerate(
+            [("frame", 1.0, ""), ("y", 0.02, "nm"), ("x", 0.05, "nm")]
+        ):
+            np.testing.assert_array_equal(emd[f"dim{number}"], [0, step])
+            assert emd[f"dim{number}"].attrs["units"] == unit
+            axis = index[f"Experiments/image/axis-{number}"].attrs
+            assert (axis["name"], axis["scale"], axis["units"]) == (name, step, unit)
+            assert axis["size"] == expected.shape[number]
+        np.testing.assert_allclose(index["entry/image/x"], 0.05 * np.arange(24))
+        assert index["entry/image/x"].attrs["units"] == "nm"
+
+
+def test_a_lost_shard_shows_as_full_scale_in_the_index(copy):
+    (copy / "shards/000001.h5").unlink()
+    with h5py.File(copy / "master.emd") as index:
+        assert (index["nanophantom/image/data"][4:8] == 65535).all()

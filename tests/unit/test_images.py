@@ -11,6 +11,7 @@ import tifffile
 from PIL import Image
 
 from nanophantom.analysis.images import read_image
+from nanophantom.validation import own_image
 
 COUNTS = (np.arange(20 * 30, dtype=np.uint16) ** 2 % 4001).reshape(20, 30).astype(np.uint16)
 
@@ -141,3 +142,34 @@ def test_pixels_that_are_not_square_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="pixels must be square"):
         read_image(tmp_path / "a.tif")
+
+
+# --- a person's own image, analysed ----------------------------------------------------------
+
+
+@pytest.fixture
+def own_file(tmp_path: Path) -> Path:
+    """Counts of 16 spots of 0.05 nm in an image of 1.6 nm."""
+    grid = np.arange(80) * 0.02
+    bells = sum(np.exp(-(((grid - c) / 0.05) ** 2) / 2) for c in (0.3, 0.6, 0.9, 1.2))
+    counts = np.random.default_rng(1).poisson(20 + 60 * np.outer(bells, bells))
+    np.save(tmp_path / "mine.npy", counts.astype(np.uint16))
+    return tmp_path / "mine.npy"
+
+
+def test_table_and_overlay_of_an_own_image_are_two_files(own_file: Path) -> None:
+    """-o names the table; a picture's name is refused, as table and overlay would be one."""
+    folder = own_file.parent
+    with pytest.raises(ValueError, match=r"-o names the table, which ends in \.csv; .*new\.png"):
+        own_image.analyse(own_file, "atomic-columns", "0.02 nm", folder / "new.png")
+    result = own_image.analyse(own_file, "atomic-columns", "0.02 nm", folder / "new.csv")
+    assert result["n"] == 16
+    assert (folder / "new.csv").read_text().startswith("x_nm,y_nm")
+    assert (folder / "new.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_table_is_not_written_where_there_is_no_folder(own_file: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is no folder .*nowhere"):
+        own_image.analyse(
+            own_file, "atomic-columns", "0.02 nm", own_file.parent / "nowhere" / "new.csv"
+        )

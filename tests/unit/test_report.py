@@ -194,6 +194,26 @@ def test_requests_that_make_no_sense_are_refused(tmp_path):
         report.write(tmp_path / "half")
 
 
+def test_files_beside_the_data_that_are_damaged_are_named(tmp_path):
+    """Scores and provenance: one line that names the file and says what to do."""
+    dataset = make(tmp_path / "d")
+    for damaged in ("{", "[]", '{"format": "nanophantom-scores", "version": 1}'):
+        (dataset.path / "scores.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"scores\.json is damaged; remove it and grade again"):
+            grade.read_scores(dataset)
+    (dataset.path / "scores.json").unlink()
+    (dataset.path / "provenance.json").write_text("{")
+    with pytest.raises(ValueError, match=r"provenance\.json is damaged; remove it"):
+        report.write(dataset.path)
+
+
+def test_nothing_is_written_where_there_is_no_folder(tmp_path):
+    """A page in a folder that doesn't exist."""
+    dataset = make(tmp_path / "d")
+    with pytest.raises(ValueError, match=r"there is no folder .*nowhere"):
+        report.write(dataset.path, tmp_path / "nowhere" / "page.html")
+
+
 # --- the page ----------------------------------------------------------------------------------
 
 

@@ -4,7 +4,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from nanophantom.validation import column_figures
 from nanophantom.validation.task import Scores
 from nanophantom.validation.tasks import find_task, task_names
 
@@ -244,6 +246,75 @@ def test_view_without_target_columns_says_so(columns):
     scores = TASK.grade(answer(lattice()), data)
     assert set(scores.values().values()) == {None}
     assert "no target columns" in scores.notes[0]
+
+
+def averaged_over(n_configurations, **changes):
+    """A dataset whose images average thermal configurations, and its columns."""
+    columns = lattice()
+    data = observed(columns, 1, **changes)
+    budget = {"configuration": np.arange(n_configurations)}
+    tables = {name: data.truth(name) for name in data.truth_tables} | {"intensity": budget}
+    data.truth, data.truth_tables = tables.__getitem__, tuple(tables)
+    return data, columns
+
+
+def test_what_few_thermal_configurations_add_to_the_error_is_said():
+    """B = 0.8 pi^2 A^2 is <u^2> = 0.1 A^2 an axis: 10 atoms, 8 configurations leave 5 pm."""
+    b_factor = np.full(len(lattice()), 0.8 * np.pi**2)
+    data, columns = averaged_over(8, b_factor_A2=b_factor)
+    estimates = answer(columns + DRIFT_NM)
+    compared = TASK.compare(estimates, data)
+    np.testing.assert_allclose(compared.off_rest_nm, np.sqrt(2 * 0.1 / 80) / 10, rtol=1e-12)
+    scores = TASK.grade(estimates, data)
+    (note,) = (note for note in scores.notes if "thermal" in note)
+    assert "average 8 thermal configurations, which leaves the columns 5 pm (rms)" in note
+    histogram = next(
+        p for p in TASK.figures(data, estimates, scores) if p.title == "Errors of position"
+    )
+    assert note in histogram.caption
+
+
+def test_configurations_that_differ_scatter_the_columns_by_what_is_said():
+    """Means of displacements drawn for 10 atoms in 8 configurations: the note's rms."""
+    b_factor = np.full(len(lattice()), 0.6)
+    data, columns = averaged_over(8, b_factor_A2=b_factor)
+    sigma_nm = np.sqrt(0.6 / (8 * np.pi**2)) / 10
+    moved = np.random.default_rng(1).normal(0, sigma_nm, (8, 10, *columns.shape)).mean((0, 1))
+    compared = TASK.compare(answer(columns + moved + DRIFT_NM), data)
+    rms_nm = np.sqrt(np.mean(np.sum(compared.error_nm**2, axis=1)))
+    np.testing.assert_allclose(rms_nm, compared.off_rest_nm, rtol=0.1)  # 3 sigma of 450 numbers
+
+
+@pytest.mark.parametrize(("n", "changes"), [(1, {"b_factor_A2": np.ones(361)}), (8, {})])
+def test_without_known_thermal_motion_nothing_is_said_of_it(n, changes):
+    """A single configuration (perhaps at rest), or columns without B factors."""
+    data, columns = averaged_over(n, **changes)
+    assert "thermal" not in " ".join(TASK.grade(answer(columns + DRIFT_NM), data).notes)
+
+
+@pytest.mark.parametrize("shape", [(80, 300), (60, 600), (200, 200), (300, 80)])
+def test_the_scale_of_the_map_of_errors_is_inside_the_figure(shape):
+    """Few columns make a long arrow; its label stays inside, and off the legend."""
+    ny, nx = shape
+    size_nm = np.array([nx, ny]) * PIXEL_NM
+    for spacing_nm in (0.25, 0.6):
+        x, y = (
+            g.ravel() for g in np.meshgrid(*(np.arange(0.3, s - 0.2, spacing_nm) for s in size_nm))
+        )
+        there_nm = np.column_stack([x, y])
+        error_nm = np.random.default_rng(0).normal(0, 0.0123, there_nm.shape)
+        hits = SimpleNamespace(error_nm=error_nm, there_nm=there_nm,
+                               hit_column=np.arange(len(x)), missed=[0])  # fmt: skip
+        data = SimpleNamespace(settings={"pixel_size_nm": PIXEL_NM}, signals=("image",),
+                               signal=lambda *_: np.zeros((1, *shape)))  # fmt: skip
+        figure = column_figures._error_map(data, hits).figure
+        FigureCanvasAgg(figure).draw()
+        (label,) = figure.axes[0].texts
+        box, page = label.get_window_extent(), figure.bbox
+        assert page.x0 <= box.x0 < box.x1 <= page.x1
+        assert page.y0 <= box.y0 < box.y1 <= page.y1
+        legend = figure.axes[0].get_legend().get_texts()[0].get_window_extent()
+        assert not box.overlaps(legend)
 
 
 def test_without_shot_noise_there_is_no_limit():

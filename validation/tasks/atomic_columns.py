@@ -27,6 +27,7 @@ BORDER_NM = 0.2
 LEAST_ATOMS = 2
 LARGEST_EXTENT_NM = 0.05
 PM_PER_NM = 1000.0
+NM_PER_A = 0.1
 
 
 class AtomicColumns(Task):
@@ -100,6 +101,8 @@ Scored
         excused = rest[match(positions[rest], there[others], MATCH_RADIUS_NM).found]
         rest = np.setdiff1d(rest, excused)
         names = dataset.truth("groups")["name"] if "groups" in dataset.truth_tables else ()
+        budget = dataset.truth("intensity") if "intensity" in dataset.truth_tables else {}
+        n_configurations = len(budget.get("configuration", (0,)))
         return Comparison(
             found_nm=positions,
             sigma_nm=sigma_nm,
@@ -114,6 +117,8 @@ Scored
             hit_column=targets[hits.true],
             missed=np.setdiff1d(targets, targets[hits.true]),
             false=rest[view.holds(positions[rest], BORDER_NM)],
+            n_configurations=n_configurations,
+            off_rest_nm=_off_rest_nm(columns, target, n_configurations),
         )
 
 
@@ -155,6 +160,22 @@ class Comparison:
     """Indices in ``there_nm``."""
     false: Ints
     """Indices in ``found_nm``."""
+    n_configurations: int
+    """Thermal configurations that the data are an average of."""
+    off_rest_nm: float
+    """How far that average leaves the targets off their resting places: radial, rms."""
+
+    @property
+    def thermal_note(self) -> str:
+        """Say what the finite number of configurations adds to any algorithm's error, if any."""
+        if not self.off_rest_nm:
+            return ""
+        return (
+            f"The data average {self.n_configurations} thermal configurations, which leaves the "
+            f"columns {self.off_rest_nm * PM_PER_NM:.2g} pm (rms) off their resting places; this "
+            "is part of every algorithm's error and not of the limit; more configurations "
+            "(instrument.multislice.thermal_configurations) make it smaller."
+        )
 
     @property
     def error_nm(self) -> Floats:
@@ -173,6 +194,20 @@ class Comparison:
             missed=self.missed[self.group[self.missed] == group],
             false=self.false[false_group == group],
         )
+
+
+def _off_rest_nm(columns: Table, target: Bools, n_configurations: int) -> float:
+    """Return how far thermal motion leaves the targets off their resting places, rms.
+
+    The mean over n_atoms atoms and N configurations of displacements with <u^2> = B / (8 pi^2)
+    along each axis. Of a single configuration the truth doesn't say whether anything moved in
+    it, and it counts as at rest.
+    """
+    if n_configurations < 2 or "b_factor_A2" not in columns or not target.any():
+        return 0.0
+    u2_A2 = np.asarray(columns["b_factor_A2"], np.float64)[target] / (8 * np.pi**2)
+    averaged_over = np.asarray(columns["n_atoms"])[target] * n_configurations
+    return float(np.sqrt(np.mean(2 * u2_A2 / averaged_over))) * NM_PER_A
 
 
 def _targets(columns: Table, there_nm: Floats, view: View) -> Bools:
@@ -221,6 +256,8 @@ def _scores(task: str, whole: Comparison) -> Scores:
             f"Half of the target columns stand out from a flat area by more than {clarity:.1f} "
             "times the noise (all frames together); finding one blindly takes about 5.",
         ]
+    if whole.thermal_note:
+        notes.append(whole.thermal_note)
     limits = whole.limit_nm[whole.hit_column]
     if np.any(np.isfinite(limits)) and np.nanmax(limits) > MATCH_RADIUS_NM / 3:
         notes.append(
