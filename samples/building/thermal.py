@@ -14,8 +14,9 @@ from nanophantom.simcore.atoms import Floats, Ints
 from nanophantom.simcore.electrons.debye_waller import b_factor_debye
 
 # B factors in Å^2 at room temperature (293 K), by compound.
-# SrTiO3: Yu. A. Abramov et al., Acta Cryst. B51 (1995) 942. CeO2: rounded, after M. Yashima et al., Chem. Phys. Lett. 372 (2003) 784, whose
-# neutron diffraction finds B(O) > B(Ce) at every temperature.
+# SrTiO3: Yu. A. Abramov et al., Acta Cryst. B51 (1995) 942. CeO2: rounded, after M. Yashima
+# et al., Chem. Phys. Lett. 372 (2003) 784, whose neutron diffraction finds B(O) > B(Ce) at every
+# temperature.
 COMPOUNDS_B_A2: dict[str, dict[str, float]] = {
     "SrTiO3": {"Sr": 0.62, "Ti": 0.44, "O": 0.73},
     "CeO2": {"Ce": 0.3, "O": 0.5},
