@@ -125,9 +125,25 @@ def _noise_free(dataset: Observed) -> Plate:
     figure, low, high = micrograph(image, pixel_size_of(dataset))
     caption = (
         "The truth behind the frames: the expected counts without shot noise and without drift. "
-        f"No experiment shows this image. {grey_scale(low, high)}"
+        f"No experiment shows this image. {grey_scale(low, high)}{_intensity_budget(dataset)}"
     )
     return Plate("Noise-free image", caption, figure, raster=True)
+
+
+def _intensity_budget(dataset: Observed) -> str:
+    """Say where the beam's intensity went, if the instrument kept account of it."""
+    if "intensity" not in dataset.truth_tables:
+        return ""
+    budget = dataset.truth("intensity")
+    kept, lost, stopped = (
+        100 * float(np.mean(budget[name]))
+        for name in ("kept", "lost_at_band_limit", "stopped_by_aperture")
+    )
+    return (
+        f" Of the beam, {lost:.2f} % was scattered beyond the band limit of the simulation and is "
+        f"lost; {kept:.2f} % left the specimen inside it; the aperture then stopped "
+        f"{stopped:.2f} %."
+    )
 
 
 def _atoms(dataset: Observed) -> Plate:
