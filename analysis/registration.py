@@ -25,15 +25,14 @@ import numpy.typing as npt
 from scipy import fft
 
 from nanophantom.analysis.modes import (
+    FloatArray,
+    Image,
     Modes,
+    Spectrum,
     common_window,
     frequencies,
     overlap,
 )
-
-FloatArray = npt.NDArray[np.float64]
-Image = npt.NDArray[np.float32]
-Spectrum = npt.NDArray[np.complex64]
 
 CANDIDATES = 8
 """How many peaks of the correlation are compared at their exact tops."""

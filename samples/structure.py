@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -13,10 +12,10 @@ from pydantic import Field, field_validator
 from nanophantom.samples._family import Sample
 from nanophantom.samples.building.read import Structure, read_structure
 from nanophantom.samples.building.thermal import Factors, b_factors, read_factors
-from nanophantom.simcore.atoms import Atoms, Floats, Window
+from nanophantom.simcore.atoms import Atoms, Floats
 from nanophantom.simcore.fields import Table, read_only
 from nanophantom.simcore.runs import Run
-from nanophantom.simcore.specimens import Specimen
+from nanophantom.simcore.specimens import FiniteAtoms
 
 BUNDLED = Path(__file__).parent / "data"
 """Folder of the structure files that come with the package."""
@@ -132,28 +131,19 @@ class StructureSample(FromFile):
         return turn
 
 
-@dataclass(frozen=True, eq=False)
-class StructureSpecimen(Specimen):
-    """Atoms of a finite structure."""
+class StructureSpecimen(FiniteAtoms):
+    """Atoms of a finite structure, and how they were read and turned."""
 
-    atoms: Atoms
-    rotation: Floats
-    drawn: Table
-    remarks: tuple[str, ...]
-
-    def atoms_within(self, window: Window) -> Atoms:
-        """Return the atoms whose (x, y) lie in the window."""
-        x, y, _ = self.atoms.positions_nm.T
-        return self.atoms.select(window.holds(x, y))
+    def __init__(
+        self, atoms: Atoms, rotation: Floats, drawn: Table, remarks: tuple[str, ...]
+    ) -> None:
+        super().__init__(atoms, remarks)
+        self.rotation = rotation
+        self.drawn = drawn
 
     def truth(self) -> Mapping[str, Table]:
         """Return the rotation (rows x, y, z of the matrix) and the occupancies drawn."""
         return {"orientation": rotation_table(self.rotation), "occupancy_draws": self.drawn}
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences about occupancies and B factors."""
-        return self.remarks
 
 
 def rotation_table(rotation: Floats) -> Table:
