@@ -25,6 +25,7 @@ from nanophantom.simcore.columns import find_truth_columns
 from nanophantom.simcore.electrons import imaging, multislice
 from nanophantom.simcore.electrons.cell import Cell, depth_nm
 from nanophantom.simcore.electrons.constants import wavelength
+from nanophantom.simcore.electrons.contrast import sign_of_contrast
 from nanophantom.simcore.electrons.debye_waller import displace, rms_displacement
 from nanophantom.simcore.electrons.delocalisation import delocalisation
 from nanophantom.simcore.electrons.grid import Grid, oversampling_for
@@ -175,6 +176,7 @@ class TEMAcquisition(Acquisition):
             "dose_e_per_A2": tem.exposures.dose_e_per_A2,
             "exposure_s": tem.exposures.exposure_s,
             "n_frames": tem.exposures.n_frames,
+            "contrast": "bright" if sign_of_contrast(tem.optics, tem.energy_kev) > 0 else "dark",
         }
 
     # --- the static part: one intensity for each thermal configuration -----------------------

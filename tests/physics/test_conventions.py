@@ -114,6 +114,29 @@ def test_negative_defocus_is_underfocus_and_positive_cs_wants_it() -> None:
     assert other[round(at[1]), round(at[0])] > image[round(at[1]), round(at[0])]
 
 
+@pytest.mark.parametrize(
+    ("defocus_nm", "c30_um", "aperture_mrad", "looks"),
+    [(7.0, -13.0, 30.0, "bright"), (-60.0, 1200.0, 12.0, "dark"), (-60.0, 0.0, 8.0, "dark")],
+)
+def test_the_operator_is_told_whether_atoms_look_bright_or_dark(
+    defocus_nm: float, c30_um: float, aperture_mrad: float, looks: str
+) -> None:
+    """What the settings say of the contrast is what a silicon atom's image shows."""
+    optics = {
+        "defocus_nm": defocus_nm,
+        "aberrations": {"c30_um": c30_um},
+        "aperture_mrad": aperture_mrad,
+    }
+    tem = microscope(optics=optics, energy_kev=200)
+    middle = flat(np.array([[0.0, 0.0]]))
+    experiment = Experiment.of(tem.plan(few_atoms(middle, number=14), Run(1)))
+    image = experiment.ideal("image", 0)
+    x, y = camera_coordinates(np.zeros((1, 2)))[0] / STEP
+    at_atom = image[round(y), round(x)]
+    assert experiment.settings["contrast"] == looks
+    assert (at_atom > np.median(image)) == (looks == "bright")
+
+
 def test_stage_tilt_about_x_moves_the_lower_edge_down_the_beam() -> None:
     """Two atoms one above the other in z separate along y when the stage turns about x."""
     tall = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 4.0]])
