@@ -294,6 +294,8 @@ def score(
         scores = grade.grade_folder(
             folder, algorithm=algorithm, predictions=predictions, only_task=task
         )
+        if not any(scores.values()):
+            raise ValueError(f"{folder}: its recipe names no task; choose one with --task")
         if as_json:
             click.echo(json.dumps({"dataset": str(folder), "scores": grade.plain(scores)}))
         else:
