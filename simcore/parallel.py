@@ -1,4 +1,8 @@
-"""Independent tasks on every processor: one thread each, results as they finish.
+"""Independent tasks on every processor, results as they finish.
+
+Many tasks go to worker processes, one thread each (`run_tasks`). Inside a task, work on large
+shared arrays (the probes of one scan, say) may use the processors that no other worker needs as
+threads (`map_threads`).
 
 A task is a picklable callable without arguments (``functools.partial(function, ...)``). It should
 take half a second or more, write what is large to disk and return what is small. Nothing about
@@ -14,11 +18,11 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import BrokenExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from multiprocessing import resource_tracker as python_tracker
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import joblib
 import psutil
@@ -27,9 +31,14 @@ from joblib.externals.loky.backend import resource_tracker as loky_tracker
 from nanophantom.simcore import fft
 
 T = TypeVar("T")
+Engine = TypeVar("Engine")
+Item = TypeVar("Item")
 Task = Callable[[], T]
 Progress = Callable[[int], None]
 """Called with the number of finished tasks after each."""
+
+_threads: int | None = None  # of a task here; None: nobody shares the machine with it
+_planning = threading.Lock()
 
 
 def usable_cores() -> int:
@@ -70,9 +79,53 @@ def run_tasks(
     workers = usable_cores() if workers is None else workers
     if workers < 1:
         raise ValueError(f"workers is {workers}; at least one is needed")
+    wanted = workers
     if total is not None:
         workers = max(1, min(workers, total))
-    return _run(_here(tasks) if workers == 1 else _on_workers(tasks, workers), progress)
+    spare = wanted // workers
+    results = _here(tasks, spare) if workers == 1 else _on_workers(tasks, workers, spare)
+    return _run(results, progress)
+
+
+def threads_here() -> int:
+    """Return the number of threads that a task in this process may use."""
+    return usable_cores() if _threads is None else _threads
+
+
+def map_threads(
+    function: Callable[[Engine, Item], T],
+    items: Sequence[Item],
+    engine: Callable[[], Engine],
+    threads: int | None = None,
+) -> list[T]:
+    """Call a function with every item, on several threads; return the results in order.
+
+    Parameters
+    ----------
+    function
+        Called with an engine and an item. It should spend its time where Python's lock is
+        released: FFTs, compiled loops, large array operations.
+    items
+        What there is to do.
+    engine
+        Makes the working arrays and plans that a thread needs for itself, once a thread.
+    threads
+        Number of threads; by default what `threads_here` says.
+    """
+    threads = min(threads or threads_here(), max(1, len(items)))
+    if threads == 1:
+        own = engine() if items else None
+        return [function(cast(Engine, own), item) for item in items]
+    kept = threading.local()
+
+    def call(item: Item) -> T:
+        if not hasattr(kept, "engine"):
+            with _planning:  # FFTW's planner is not safe in threads
+                kept.engine = engine()
+        return function(kept.engine, item)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(call, items))
 
 
 def _run(results: Generator[T, None, None], progress: Progress | None) -> Generator[T, None, None]:
@@ -83,14 +136,23 @@ def _run(results: Generator[T, None, None], progress: Progress | None) -> Genera
             yield result
 
 
-def _here(tasks: Iterable[Task[T]]) -> Generator[T, None, None]:
+def _here(tasks: Iterable[Task[T]], threads: int) -> Generator[T, None, None]:
+    global _threads
     for task in tasks:
-        yield task()
+        before, _threads = _threads, threads
+        try:
+            result = task()
+        finally:
+            _threads = before
+        yield result
 
 
-def _on_workers(tasks: Iterable[Task[T]], workers: int) -> Generator[T, None, None]:
+def _on_workers(tasks: Iterable[Task[T]], workers: int, threads: int) -> Generator[T, None, None]:
     with joblib.parallel_config(
-        "loky", inner_max_num_threads=1, initializer=_start_worker, initargs=(fft.wisdom(),)
+        "loky",
+        inner_max_num_threads=1,
+        initializer=_start_worker,
+        initargs=(fft.wisdom(), threads),
     ):
         pool = joblib.Parallel(
             n_jobs=workers,
@@ -120,7 +182,9 @@ def _call(task: Task[T]) -> T:
     return task()
 
 
-def _start_worker(wisdom: bytes) -> None:
+def _start_worker(wisdom: bytes, threads: int) -> None:
+    global _threads
+    _threads = threads
     fft.use_wisdom(wisdom)
 
 

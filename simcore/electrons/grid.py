@@ -33,6 +33,10 @@ class Grid:
         Edges of the periodic cell, Å.
     k_max : float
         Radius of the disk of kept frequencies, 1/Å.
+    shear_A : float
+        For cells that are no rectangles: the edges of the cell are (Lx, 0) and (shear_A, Ly),
+        both as (x, y). Sample [i, j] lies at x = j Lx / nx + i shear_A / ny, y = i Ly / ny, and
+        coefficient [l, h] belongs to kx = h / Lx, ky = (l - h shear_A / Lx) / Ly.
 
     Raises
     ------
@@ -43,6 +47,7 @@ class Grid:
     shape: tuple[int, int]
     extent_A: tuple[float, float]
     k_max: float
+    shear_A: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1:
@@ -59,7 +64,11 @@ class Grid:
 
     @classmethod
     def for_wave(
-        cls, extent_A: tuple[float, float], k_max: float, oversampling: float = 2.0
+        cls,
+        extent_A: tuple[float, float],
+        k_max: float,
+        oversampling: float = 2.0,
+        shear_A: float = 0.0,
     ) -> Self:
         """Choose the number of samples for a cell and a band limit.
 
@@ -72,6 +81,8 @@ class Grid:
         oversampling : float
             Nyquist frequency of the grid in units of `k_max`, at least. 2 keeps products free of
             aliasing; see `oversampling_for`.
+        shear_A : float
+            As for `Grid`.
 
         Raises
         ------
@@ -80,48 +91,70 @@ class Grid:
         """
         if not oversampling >= 1:
             raise ValueError(f"oversampling is {oversampling}; it is at least 1")
-        order = [_order(k_max, length) for length in extent_A]
+        edges = (float(np.hypot(extent_A[0], shear_A)), extent_A[1])
+        order = [_order(k_max, length) for length in edges]
         if min(order) < 1:
             raise ValueError(
                 f"extent_A is {extent_A} with k_max {k_max} 1/Å; each edge is at least 1/k_max"
             )
         ny, nx = (fast_length(max(int(np.ceil(2 * oversampling * h)), 2 * h + 1)) for h in order)
-        return cls((ny, nx), (float(extent_A[0]), float(extent_A[1])), float(k_max))
+        return cls((ny, nx), (float(extent_A[0]), float(extent_A[1])), float(k_max), shear_A)
 
     @property
     def sampling_A(self) -> tuple[float, float]:
-        """Distance (dy, dx) between samples, Å."""
+        """Distance (dy, dx) between rows and between samples of a row, Å."""
         return self.extent_A[0] / self.shape[0], self.extent_A[1] / self.shape[1]
 
     @property
+    def edges_A(self) -> tuple[float, float]:
+        """Lengths of the cell's edges, Å: those along rows' order (y, or sheared) and along x."""
+        return float(np.hypot(self.extent_A[0], self.shear_A)), self.extent_A[1]
+
+    @property
+    def area_A2(self) -> float:
+        """Area of the cell, Å^2."""
+        return self.extent_A[0] * self.extent_A[1]
+
+    @property
     def nyquist(self) -> tuple[float, float]:
-        """Nyquist frequency along y and x, 1/Å."""
-        return 0.5 * self.shape[0] / self.extent_A[0], 0.5 * self.shape[1] / self.extent_A[1]
+        """Radius of the disk of frequencies that the samples along y, and along x, can hold."""
+        return 0.5 * self.shape[0] / self.edges_A[0], 0.5 * self.shape[1] / self.edges_A[1]
 
     @property
     def order(self) -> tuple[int, int]:
         """Highest harmonic of the cell inside the disk, along y and x."""
-        return _order(self.k_max, self.extent_A[0]), _order(self.k_max, self.extent_A[1])
+        return _order(self.k_max, self.edges_A[0]), _order(self.k_max, self.edges_A[1])
 
     @property
     def wave_shape(self) -> tuple[int, int]:
         """Shape of the array of Fourier coefficients of a wave (numpy's FFT order)."""
-        return fast_length(2 * self.order[0] + 1), fast_length(2 * self.order[1] + 1)
+        return 2 * self.order[0] + 1, 2 * self.order[1] + 1
 
     @cached_property
     def wave_frequencies(self) -> tuple[Floats, Floats]:
-        """Frequencies ky (my,) and kx (mx,) of the coefficients of a wave, 1/Å."""
-        (my, mx), (ly, lx) = self.wave_shape, self.extent_A
-        return frequencies(my, ly), frequencies(mx, lx)
+        """Frequencies ky and kx of the coefficients of a wave, arrays that broadcast; 1/Å."""
+        return self.frequencies(self.wave_shape)
 
     @cached_property
     def wave_mask(self) -> npt.NDArray[np.bool_]:
         """True (my, mx) for the coefficients inside the disk."""
         ky, kx = self.wave_frequencies
-        inside: npt.NDArray[np.bool_] = ky[:, None] ** 2 + kx[None, :] ** 2 <= self.k_max**2 * (
-            1 + 1e-9
-        )
+        inside: npt.NDArray[np.bool_] = ky**2 + kx**2 <= self.k_max**2 * (1 + 1e-9)
         return inside
+
+    def frequencies(self, shape: tuple[int, int]) -> tuple[Floats, Floats]:
+        """Frequencies of an array of Fourier coefficients in numpy's FFT order, 1/Å.
+
+        Returns
+        -------
+        ky : (ny, 1), or (ny, nx) where the cell is sheared
+        kx : (1, nx)
+        """
+        ky = frequencies(shape[0], self.extent_A[0])[:, None]
+        kx = frequencies(shape[1], self.extent_A[1])[None, :]
+        if self.shear_A:
+            ky = ky - kx * self.shear_A / self.extent_A[0]
+        return ky, kx
 
 
 def oversampling_for(numbers: Iterable[int]) -> int:

@@ -11,20 +11,20 @@ so t is used as it is: of modulus 1 exactly, not band-limited. What the cut remo
 scattered beyond k_max; it is summed where it is cut, so that ``kept + lost = 1`` checks the whole
 calculation and ``lost`` says how much of the beam the chosen k_max can't follow.
 
-A slice costs less than two two-dimensional FFTs of the grid: see `kernels` for the half transformed
-array between the two loops (`_transmit_rows`, `_columns`) below.
+A slice costs less than two two-dimensional FFTs of the grid: see `wave_kernels` for the half
+transformed array between the two loops (`_transmit_rows`, `_columns`) below.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nanophantom.simcore.electrons import kernels
+from nanophantom.simcore.electrons import wave_kernels as kernels
 from nanophantom.simcore.electrons.constants import interaction_constant, wavelength
 from nanophantom.simcore.electrons.grid import Grid, frequencies
 from nanophantom.simcore.electrons.potential import PADDING, PotentialBuilder, block_size, blocks
@@ -104,6 +104,9 @@ class Multislice:
         self._sigma = interaction_constant(self.energy_kev)
         self._tilt_k0 = 1e-3 * np.asarray(tilt_mrad, np.float64) / self._wavelength_A
 
+        self._last_distance_A = np.nan
+        self._last_propagator: tuple[npt.NDArray[Any], ...] = ()
+
         numbers_present = tuple(numbers_present)
         self._potentials = (
             PotentialBuilder(grid, numbers_present, table, self._real_type)
@@ -114,9 +117,10 @@ class Multislice:
         self._rows = Transform((block_size(nx), nx), self.dtype, axes=(-1,))
         self._cols = Transform((block_size(ny), ny), self.dtype, axes=(-1,), padding=PADDING)
         self._half = np.zeros((ny, mx), self.dtype)
-        # Harmonics along y inside the disk, for each kx: 0 ... height, and their negatives.
-        height = grid.wave_mask[: my // 2].sum(axis=0) - 1
-        self._heights = height.astype(np.int64)
+        # Harmonics along y inside the disk, for each kx.
+        harmonics = np.fft.fftfreq(my, 1 / my).round().astype(np.int64)[:, None]
+        self._lowest = np.where(grid.wave_mask, harmonics, my).min(axis=0)
+        self._highest = np.where(grid.wave_mask, harmonics, -my).max(axis=0)
 
     def exit_wave(
         self,
@@ -153,56 +157,87 @@ class Multislice:
 
     def propagate(self, wave_k: npt.NDArray[Any], steps: Iterable[Step]) -> ExitWave:
         """Send a wave through given slices; see the function `propagate`."""
-        if wave_k.shape != self.grid.wave_shape:
-            raise ValueError(
-                f"wave_k has shape {wave_k.shape}; the grid's wave_shape is {self.grid.wave_shape}"
-            )
-        wave = wave_k.astype(self.dtype)
-        wave[~self.grid.wave_mask] = 0
-        lost = float(np.sum(np.abs(wave_k[~self.grid.wave_mask]) ** 2, dtype=np.float64))
+        return self.propagate_all([wave_k], steps)[0]
+
+    def propagate_all(
+        self, waves_k: Sequence[npt.NDArray[Any]], steps: Iterable[Step]
+    ) -> list[ExitWave]:
+        """Send several waves through given slices in one pass over them.
+
+        Each slice is asked for once, serves all waves, and may then be forgotten: the way to go
+        where the transmission functions of a specimen don't fit in memory. A wave under way takes
+        the memory of a half transformed array, (ny, 2 order + 1).
+        """
+        waves = [self._admitted(wave_k) for wave_k in waves_k]
+        lost = [
+            float(np.sum(np.abs(wave_k[~self.grid.wave_mask]) ** 2, dtype=np.float64))
+            for wave_k in waves_k
+        ]
+        halves = [self._half, *(np.zeros_like(self._half) for _ in waves[1:])]
         n_slices = 0
         distance = 0.0  # to travel before the next transmission
         for transmission, step_A in steps:
             if transmission is None:
                 distance += step_A
                 continue
-            if transmission.shape != self.grid.shape:
-                raise ValueError(
-                    f"a slice has shape {transmission.shape}; the grid has {self.grid.shape}"
-                )
-            if n_slices == 0:
-                self._fresnel(wave, distance)
-                lost += self._columns(None, enter=wave)
-            else:
-                lost += self._columns(distance)
+            self._check_slice(transmission)
             wanted = self.dtype if np.iscomplexobj(transmission) else self._real_type
-            lost += self._transmit_rows(np.ascontiguousarray(transmission, wanted))
+            transmission = np.ascontiguousarray(transmission, wanted)
+            for i, (wave, half) in enumerate(zip(waves, halves, strict=True)):
+                if n_slices == 0:
+                    self._fresnel(wave, distance)
+                    lost[i] += self._columns(half, None, enter=wave)
+                else:
+                    lost[i] += self._columns(half, distance)
+                lost[i] += self._transmit_rows(half, transmission)
             distance = step_A
             n_slices += 1
-        if n_slices:
-            lost += self._columns(distance, leave=wave)
-        else:
-            self._fresnel(wave, distance)
+        for i, (wave, half) in enumerate(zip(waves, halves, strict=True)):
+            if n_slices:
+                lost[i] += self._columns(half, distance, leave=wave)
+            else:
+                self._fresnel(wave, distance)
+        return [
+            self._exit_wave(wave, loss, n_slices) for wave, loss in zip(waves, lost, strict=True)
+        ]
+
+    def _admitted(self, wave_k: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if wave_k.shape != self.grid.wave_shape:
+            raise ValueError(
+                f"wave_k has shape {wave_k.shape}; the grid's wave_shape is {self.grid.wave_shape}"
+            )
+        wave = wave_k.astype(self.dtype)
+        wave[~self.grid.wave_mask] = 0
+        return wave
+
+    def _check_slice(self, transmission: npt.NDArray[Any]) -> None:
+        if transmission.shape != self.grid.shape:
+            raise ValueError(
+                f"a slice has shape {transmission.shape}; the grid has {self.grid.shape}"
+            )
+
+    def _exit_wave(self, wave: npt.NDArray[Any], lost: float, n_slices: int) -> ExitWave:
         kept = float(np.sum(np.abs(wave.astype(np.complex128)) ** 2))
         if not np.isfinite(kept + lost):
             raise ValueError("the wave is not finite; neither was the incident wave or a slice")
         return ExitWave(wave, self.grid.extent_A, self.energy_kev, kept, lost, n_slices)
 
-    def _transmit_rows(self, transmission: npt.NDArray[Any]) -> float:
+    def _transmit_rows(self, half: npt.NDArray[Any], transmission: npt.NDArray[Any]) -> float:
         """From psi(y, kx) through psi(y, x) t(y, x) back to psi(y, kx), some rows at a time."""
-        rows, order = self._rows.data, self.grid.order[1]
+        rows = self._rows.data
         lost = 0.0
         for start, count in blocks(self.grid.shape[0], len(rows)):
-            kernels.widen_rows(self._half, order, start, count, rows)
+            kernels.widen_rows(half, start, count, rows)
             self._rows.inverse()
             kernels.transmit(rows, start, count, transmission, self._sigma)
             self._rows.forward()
-            lost += kernels.narrow_rows(rows, order, start, count, self._half)
+            lost += kernels.narrow_rows(rows, start, count, half)
         ny, nx = self.grid.shape
         return lost / (float(nx) ** 2 * ny)
 
     def _columns(
         self,
+        half: npt.NDArray[Any],
         distance_A: float | None,
         enter: npt.NDArray[Any] | None = None,
         leave: npt.NDArray[Any] | None = None,
@@ -211,39 +246,58 @@ class Multislice:
 
         The first time the wave enters as psi(ky, kx), the last time it leaves as such.
         """
-        cols, order = self._cols.data, self.grid.order[0]
+        cols = self._cols.data
         n_points = float(self.grid.shape[0] * self.grid.shape[1])
-        if distance_A is not None:
-            along_y, along_x = self._propagator(distance_A, self.grid.shape[0])
-            along_y /= n_points
+        propagator = None if distance_A is None else self._propagator(distance_A)
         lost = 0.0
-        for start, count in blocks(self._half.shape[1], len(cols)):
+        for start, count in blocks(half.shape[1], len(cols)):
             if enter is not None:
-                kernels.widen_columns(enter, order, start, count, cols, self.grid.shape[0])
+                kernels.widen_columns(enter, start, count, cols, self.grid.shape[0])
             else:
-                kernels.gather_columns(self._half, start, count, cols)
+                assert propagator is not None
+                kernels.gather_columns(half, start, count, cols)
                 self._cols.forward()
-                lost += kernels.fresnel_columns(cols, start, count, self._heights, along_y, along_x)
+                lost += kernels.fresnel_columns(
+                    cols, start, count, self._lowest, self._highest, *propagator
+                )
             if leave is not None:
-                kernels.narrow_columns(cols, self.grid.shape[0], order, start, count, leave)
+                kernels.narrow_columns(cols, self.grid.shape[0], start, count, leave)
             else:
                 self._cols.inverse()
-                kernels.scatter_columns(cols, start, count, self._half)
+                kernels.scatter_columns(cols, start, count, half)
         return lost / n_points**2
 
     def _fresnel(self, wave: npt.NDArray[Any], distance_A: float) -> None:
-        along_y, along_x = self._propagator(distance_A, wave.shape[0])
-        wave *= along_y[:, None] * along_x[None, :]
+        ky, kx = self.grid.wave_frequencies
+        k0x, k0y = self._tilt_k0
+        path = kx**2 + 2 * k0x * kx + ky**2 + 2 * k0y * ky
+        wave *= np.exp(-1j * np.pi * self._wavelength_A * distance_A * path)
 
-    def _propagator(
-        self, distance_A: float, n_y: int
-    ) -> tuple[npt.NDArray[np.complex128], npt.NDArray[np.complex128]]:
-        """Fresnel propagator exp(-i pi lambda dz (|k + k0|^2 - |k0|^2)), a product of two."""
-        ky = frequencies(n_y, self.grid.extent_A[0])
-        kx = self.grid.wave_frequencies[1]
+    def _propagator(self, distance_A: float) -> tuple[npt.NDArray[Any], ...]:
+        """Fresnel propagator exp(-i pi lambda dz (|k + k0|^2 - |k0|^2)) as `fresnel_columns` wants.
+
+        With ky = l / Ly - c, c = kx shear / Ly, the square of ky holds l^2, c^2 and -2 l c: two
+        factors, one along each axis, and a phase that turns steadily with l.
+        """
+        if distance_A == self._last_distance_A:
+            return self._last_propagator
+        ny, nx = self.grid.shape
+        ky = frequencies(ny, self.grid.extent_A[0])
+        kx = self.grid.wave_frequencies[1][0]
         k0x, k0y = self._tilt_k0
         turn = -1j * np.pi * self._wavelength_A * distance_A
-        return np.exp(turn * (ky**2 + 2 * k0y * ky)), np.exp(turn * (kx**2 + 2 * k0x * kx))
+        slant = kx * self.grid.shear_A / self.grid.extent_A[0]
+        along_y = np.exp(turn * (ky**2 + 2 * k0y * ky))
+        along_x = np.exp(turn * (kx**2 + 2 * k0x * kx + slant**2 - 2 * k0y * slant))
+        along_x /= float(ny * nx)
+        twist = np.exp(-2 * turn * slant / self.grid.extent_A[0])
+        self._last_distance_A = distance_A
+        self._last_propagator = (
+            along_y.astype(self.dtype),
+            along_x.astype(self.dtype),
+            twist if self.grid.shear_A else twist[:0],
+        )
+        return self._last_propagator
 
 
 def exit_wave(

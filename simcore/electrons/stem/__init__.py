@@ -1,0 +1,1 @@
+"""Scanned probes: detectors, probes through slices, and the matrices that replace them."""
