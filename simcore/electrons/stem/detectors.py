@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -29,16 +29,32 @@ class _Detector(Model):
         """Names of the signals that it gives."""
 
     @property
+    def counted(self) -> tuple[str, ...]:
+        """Those of its signals that are numbers of electrons."""
+        return self.channels
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """Names of further sums that its noise needs; not signals."""
+        return ()
+
+    @property
     @abstractmethod
     def reach_mrad(self) -> float:
         """Largest angle that it looks at."""
 
+    def count(
+        self, expected: Mapping[str, Floats], rng: np.random.Generator
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Draw what is read out for expected signals (and `moments`), in electrons."""
+        return {name: rng.poisson(np.maximum(expected[name], 0.0)) for name in self.channels}
+
     @abstractmethod
     def weigh(self, angle_x_mrad: Floats, angle_y_mrad: Floats) -> list[Floats]:
-        """Return the weight of every direction, one array a channel."""
+        """Return the weight of every direction, one array a channel and moment."""
 
     def weights(self, kx: npt.ArrayLike, ky: npt.ArrayLike, energy_kev: float) -> Floats:
-        """Return the weights of beams, (channels, ...), kx and ky in 1/Å (they broadcast)."""
+        """Return the weights of beams, (channels + moments, ...); kx and ky in 1/Å broadcast."""
         scale = 1e3 * wavelength(energy_kev)
         x, y = np.broadcast_arrays(np.asarray(kx) * scale, np.asarray(ky) * scale)
         return np.stack(self.weigh(x, y))
@@ -130,7 +146,10 @@ class SegmentedDetector(_Detector):
 class MomentDetector(_Detector):
     """An ideal first-moment detector: intensity and centre of mass inside a disk.
 
-    Its signals are sum I, sum I x and sum I y (mrad); the centre of mass is their ratio.
+    Its signals are sum I, sum I x and sum I y (mrad); the centre of mass is their ratio. Counting
+    is as on a camera of many small pixels: the number of electrons n is Poisson distributed, and
+    the sums of x and y over n electrons are drawn with their exact mean and covariance (n times
+    that of one electron), normally distributed.
     """
 
     shape: Literal["moments"] = "moments"
@@ -143,14 +162,46 @@ class MomentDetector(_Detector):
         return (f"{self.name}-sum", f"{self.name}-x", f"{self.name}-y")
 
     @property
+    def counted(self) -> tuple[str, ...]:
+        """The sum of the intensity."""
+        return self.channels[:1]
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """Second moments, which decide the noise of the first."""
+        return (f"{self.name}-xx", f"{self.name}-xy", f"{self.name}-yy")
+
+    @property
     def reach_mrad(self) -> float:
         """Largest angle that it looks at."""
         return self.outer_mrad
 
     def weigh(self, angle_x_mrad: Floats, angle_y_mrad: Floats) -> list[Floats]:
-        """1, x and y inside the disk."""
+        """1, x, y and their products inside the disk."""
         inside = np.hypot(angle_x_mrad, angle_y_mrad) <= self.outer_mrad * (1 + 1e-9)
-        return [inside * 1.0, inside * angle_x_mrad, inside * angle_y_mrad]
+        one = inside.astype(np.float64)
+        x, y = one * angle_x_mrad, one * angle_y_mrad
+        return [one, x, y, x * angle_x_mrad, x * angle_y_mrad, y * angle_y_mrad]
+
+    def count(
+        self, expected: Mapping[str, Floats], rng: np.random.Generator
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Draw the number of electrons, then the sums of their angles."""
+        names = (*self.channels, *self.moments)
+        total, x, y, xx, xy, yy = (np.asarray(expected[name]) for name in names)
+        n = rng.poisson(np.maximum(total, 0.0))
+        mean_x, mean_y = (np.divide(s, total, where=total > 0, out=0 * total) for s in (x, y))
+        per_electron = [
+            np.divide(s, total, where=total > 0, out=0 * total) - m
+            for s, m in ((xx, mean_x**2), (xy, mean_x * mean_y), (yy, mean_y**2))
+        ]
+        # Cholesky factor of the 2 x 2 covariance of one electron
+        a = np.sqrt(np.maximum(per_electron[0], 0.0))
+        b = np.divide(per_electron[1], a, where=a > 0, out=0 * a)
+        c = np.sqrt(np.maximum(per_electron[2] - b**2, 0.0))
+        u, v = rng.standard_normal((2, *total.shape)) * np.sqrt(n)
+        drawn = (n, n * mean_x + a * u, n * mean_y + b * u + c * v)
+        return dict(zip(self.channels, drawn, strict=True))
 
 
 Detector = Annotated[AnnularDetector | SegmentedDetector | MomentDetector, Discriminator("shape")]
@@ -190,7 +241,7 @@ class Weights:
         inside: npt.NDArray[np.bool_] | None = None,
     ) -> Self:
         """Collect what detectors weigh at frequencies; `inside` says which are ever occupied."""
-        names = [channel for detector in detectors for channel in detector.channels]
+        names = [name for d in detectors for name in (*d.channels, *d.moments)]
         if len(set(names)) < len(names):
             raise ValueError(f"detectors: two signals have the same name: {', '.join(names)}")
         weights = np.concatenate([d.weights(kx, ky, energy_kev) for d in detectors])

@@ -81,8 +81,10 @@ class FourierImage:
         return np.asarray(np.real(phase_y @ self.coefficients @ phase_x))
 
     def blurred(self, sigma_A: float) -> FourierImage:
-        """Return the images of an extended source: convolved with a Gaussian (its standard deviation
-        along each axis)."""
+        """Return the images of an extended source, convolved with a Gaussian.
+
+        `sigma_A` is its standard deviation along each axis.
+        """
         if not sigma_A >= 0:
             raise ValueError(f"the size of the source is {sigma_A}; it is zero or positive")
         ky, kx = self.frequencies

@@ -3,7 +3,8 @@
 A probe is a sum of plane waves (beams) inside its aperture, with amplitudes a_b. If S_bk is the
 coefficient k of the exit wave of beam b, a detector of weights w sees
 
-    I = sum_k w_k |sum_b a_b S_bk|^2 = sum_bc a_b conj(a_c) G_bc,   G_bc = sum_k w_k S_bk conj(S_ck).
+    I = sum_k w_k |sum_b a_b S_bk|^2 = sum_bc a_b conj(a_c) G_bc,
+    G_bc = sum_k w_k S_bk conj(S_ck).
 
 The specimen enters through the small Hermitian matrix G alone; position, defocus, aberrations,
 aperture and source are in the amplitudes and can be chosen afterwards. Moving the probe by r turns
@@ -62,6 +63,8 @@ class GramMatrices:
     blocks : sequence of Block
         One block for a general specimen; of a crystal, the beams that differ by its reciprocal
         lattice vectors form one, and others don't interfere.
+    kept : (n,)
+        Part of each beam's intensity that stayed below the band limit.
     """
 
     probe: Probe
@@ -69,6 +72,12 @@ class GramMatrices:
     grid: Grid
     names: tuple[str, ...]
     blocks: Sequence[Block]
+    kept: npt.NDArray[np.float64] | None = None
+
+    def mean_kept(self) -> float:
+        """Return the part of a probe's intensity that stayed, averaged over its positions."""
+        kept = np.ones(len(self.beams)) if self.kept is None else self.kept
+        return float(np.abs(self.beams.amplitudes(self.probe)) ** 2 @ kept)
 
     def image(self, probe: Probe | None = None) -> FourierImage:
         """Return the images of a probe, by default the one they were made for.
@@ -147,6 +156,7 @@ def gram(waves: Complexes, weights: Weights, threads: int | None = None) -> Comp
     for matrix in matrices:  # Hermitian: the lower half mirrors the upper one
         lower = np.tril_indices(n, -1)
         matrix[lower] = matrix.conj().T[lower]
+        np.fill_diagonal(matrix, matrix.diagonal().real)
     return matrices
 
 

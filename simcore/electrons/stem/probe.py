@@ -117,11 +117,11 @@ class Beams:
         norm = np.sqrt(np.sum(np.abs(amplitude) ** 2))
         if not norm > 0:
             raise ValueError("no beam lies inside the probe's aperture; the cell is too small")
-        return amplitude / norm
+        return np.asarray(amplitude / norm)
 
     def at(self, amplitudes: Complexes, x_A: float, y_A: float) -> Complexes:
         """Return the amplitudes of the probe moved to a position."""
-        return amplitudes * np.exp(-2j * np.pi * (self.kx * x_A + self.ky * y_A))
+        return np.asarray(amplitudes * np.exp(-2j * np.pi * (self.kx * x_A + self.ky * y_A)))
 
     def wave(self, amplitudes: Complexes, grid: Grid) -> npt.NDArray[Any]:
         """Return the Fourier coefficients of a wave on a grid, of its `wave_shape`."""

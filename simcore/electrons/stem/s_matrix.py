@@ -93,8 +93,8 @@ def gram_matrices(
         Of the detectors, on the grid's `wave_frequencies`.
     """
     beams = Beams.inside(grid, probe)
-    matrix, _ = scattering_matrix(
+    matrix, kept = scattering_matrix(
         beams, slices, grid, probe.energy_kev, weights.place, tilt_mrad, threads
     )
     block = Block(np.arange(len(beams)), gram(matrix, weights, threads))
-    return GramMatrices(probe, beams, grid, weights.names, [block])
+    return GramMatrices(probe, beams, grid, weights.names, [block], kept)

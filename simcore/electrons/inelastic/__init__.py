@@ -1,0 +1,1 @@
+"""Inelastic scattering of fast electrons: mean free paths, plasmons, inner shells, X-rays."""
