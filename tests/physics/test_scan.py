@@ -14,7 +14,12 @@ from nanophantom.simcore.electrons.grid import Grid
 from nanophantom.simcore.electrons.multislice import Multislice, Step
 from nanophantom.simcore.electrons.potential import PotentialBuilder
 from nanophantom.simcore.electrons.slicing import slice_atoms
-from nanophantom.simcore.electrons.stem.detectors import AnnularDetector, MomentDetector, Weights
+from nanophantom.simcore.electrons.stem.detectors import (
+    AnnularDetector,
+    MomentDetector,
+    SegmentedDetector,
+    Weights,
+)
 from nanophantom.simcore.electrons.stem.probe import Beams, Probe
 from nanophantom.simcore.electrons.stem.scan import Slices, scan
 from nanophantom.simcore.electrons.transmission import Transmission
@@ -223,3 +228,37 @@ def test_tilting_the_beam_is_shearing_the_specimen() -> None:
         depth += distance
     straight = scan(probe, [(4.0, 5.0)], Slices(lambda: iter(sheared), sheared, 1), grid, weights)
     assert tilted == pytest.approx(straight.values, rel=1e-4)
+
+
+def test_detectors_have_the_areas_that_geometry_gives_them() -> None:
+    """Soft edges: rings of the right area on a coarse lattice, sectors that add up to the ring."""
+    edge, energy = 21.6, 200.0
+    grid = Grid((512, 512), (edge, edge), 170 / edge)
+    ky, kx = grid.wave_frequencies
+    spacing = np.eye(2) / edge
+    unit = (1e3 * float(wavelength(energy)) / edge) ** 2  # mrad^2 of one coefficient
+    ring = AnnularDetector(name="a", inner_mrad=10, outer_mrad=30)
+    soft = ring.weights(kx, ky, energy, spacing).sum() * unit
+    assert soft == pytest.approx(np.pi * (30**2 - 10**2), rel=3e-3)
+    sectors = SegmentedDetector(name="s", inner_mrad=10, outer_mrad=30, rotation_deg=17)
+    parts = sectors.weights(kx, ky, energy, spacing)
+    assert parts.sum(axis=0) == pytest.approx(ring.weights(kx, ky, energy, spacing)[0])
+    assert parts.sum(axis=(1, 2)) * unit == pytest.approx(soft / 4, rel=1e-2)
+
+
+def test_counted_moments_have_the_mean_and_covariance_of_single_electrons() -> None:
+    """Against counting on a camera: Poisson electrons in every pixel, then sums."""
+    detector = MomentDetector(name="com", outer_mrad=10)
+    rng = np.random.default_rng(5)
+    angle = np.array([[-6.0, 1.0], [2.0, -3.0], [5.0, 5.0]])
+    rate = np.array([3.0, 8.0, 1.5])
+    x, y = angle.T
+    sums = [rate.sum(), rate @ x, rate @ y, rate @ x**2, rate @ (x * y), rate @ y**2]
+    names = (*detector.channels, *detector.moments)
+    n = 200_000
+    drawn = detector.count({k: np.full(n, s) for k, s in zip(names, sums, strict=True)}, rng)
+    counts = rng.poisson(rate, (n, 3))
+    direct = np.stack([counts.sum(axis=1), counts @ x, counts @ y])
+    found = np.stack([drawn[name] for name in detector.channels])
+    assert found.mean(axis=1) == pytest.approx(direct.mean(axis=1), abs=0.15)
+    assert np.cov(found) == pytest.approx(np.cov(direct), rel=0.03, abs=1.0)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Discriminator, Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from nanophantom.simcore.electrons.constants import wavelength
 from nanophantom.simcore.models import Model
@@ -50,14 +50,39 @@ class _Detector(Model):
         return {name: rng.poisson(np.maximum(expected[name], 0.0)) for name in self.channels}
 
     @abstractmethod
-    def weigh(self, angle_x_mrad: Floats, angle_y_mrad: Floats) -> list[Floats]:
-        """Return the weight of every direction, one array a channel and moment."""
+    def weigh(self, angle_x_mrad: Floats, angle_y_mrad: Floats, spacing: Floats) -> list[Floats]:
+        """Return the weight of every direction, one array a channel and moment.
 
-    def weights(self, kx: npt.ArrayLike, ky: npt.ArrayLike, energy_kev: float) -> Floats:
-        """Return the weights of beams, (channels + moments, ...); kx and ky in 1/Å broadcast."""
+        `spacing` (2, 2) are the periods of the lattice of directions, mrad.
+        """
+
+    def weights(
+        self,
+        kx: npt.ArrayLike,
+        ky: npt.ArrayLike,
+        energy_kev: float,
+        spacing: npt.ArrayLike | None = None,
+    ) -> Floats:
+        """Return the weights of beams.
+
+        Parameters
+        ----------
+        kx, ky : array_like
+            Frequencies, 1/Å; they broadcast.
+        energy_kev : float
+        spacing : (2, 2), optional
+            Periods of the lattice of frequencies as rows (x, y), 1/Å: at an edge each beam then
+            counts with the share of its cell of the lattice that lies inside. The coarse lattice
+            of a small cell would otherwise give a detector an area that is off by some percent.
+
+        Returns
+        -------
+        (channels + moments, ...)
+        """
         scale = 1e3 * wavelength(energy_kev)
         x, y = np.broadcast_arrays(np.asarray(kx) * scale, np.asarray(ky) * scale)
-        return np.stack(self.weigh(x, y))
+        cell = np.zeros((2, 2)) if spacing is None else np.asarray(spacing) * scale
+        return np.stack(self.weigh(x, y, cell))
 
 
 class AnnularDetector(_Detector):
@@ -89,12 +114,10 @@ class AnnularDetector(_Detector):
         """Largest angle that it looks at."""
         return self.outer_mrad + math.hypot(*self.shift_mrad)
 
-    def weigh(self, angle_x_mrad: Floats, angle_y_mrad: Floats) -> list[Floats]:
+    def weigh(self, angle_x_mrad: Floats, angle_y_mrad: Floats, spacing: Floats) -> list[Floats]:
         """One inside, zero outside; edges belong to it."""
-        r = np.hypot(angle_x_mrad - self.shift_mrad[0], angle_y_mrad - self.shift_mrad[1])
-        slack = 1e-9 * self.outer_mrad
-        inside = (r >= self.inner_mrad - slack) & (r <= self.outer_mrad + slack)
-        return [inside.astype(np.float64)]
+        x, y = angle_x_mrad - self.shift_mrad[0], angle_y_mrad - self.shift_mrad[1]
+        return [_ring(x, y, self.inner_mrad, self.outer_mrad, spacing)]
 
 
 class SegmentedDetector(_Detector):
@@ -128,19 +151,20 @@ class SegmentedDetector(_Detector):
         """Largest angle that it looks at."""
         return self.outer_mrad
 
-    def weigh(self, angle_x_mrad: Floats, angle_y_mrad: Floats) -> list[Floats]:
-        """One inside a sector; the direct beam and the border lines are shared by neighbours."""
+    def weigh(self, angle_x_mrad: Floats, angle_y_mrad: Floats, spacing: Floats) -> list[Floats]:
+        """One inside a sector; what lies on a border is shared by its neighbours."""
+        ring = _ring(angle_x_mrad, angle_y_mrad, self.inner_mrad, self.outer_mrad, spacing)
         r = np.hypot(angle_x_mrad, angle_y_mrad)
-        slack = 1e-9 * self.outer_mrad
-        ring = (r >= self.inner_mrad - slack) & (r <= self.outer_mrad + slack)
         azimuth = np.arctan2(angle_y_mrad, angle_x_mrad) - math.radians(self.rotation_deg)
         half = math.pi / self.segments
-        found = []
+        border = np.maximum(np.abs(spacing).max(), 1e-9 * self.outer_mrad)
+        shares = []
         for i in range(self.segments):
             off = np.abs((azimuth - 2 * half * i + math.pi) % (2 * math.pi) - math.pi)
-            share = np.where(np.isclose(off, half, atol=1e-9), 0.5, (off < half) * 1.0)
-            found.append(np.where(r > slack, share, 1 / self.segments) * ring)
-        return found
+            inward = r * np.sin(np.clip(half - off, -math.pi / 2, math.pi / 2))
+            shares.append(np.clip(inward / border + 0.5, 0.0, 1.0))
+        total = np.sum(shares, axis=0)
+        return [ring * share / total for share in shares]
 
 
 class MomentDetector(_Detector):
@@ -176,10 +200,9 @@ class MomentDetector(_Detector):
         """Largest angle that it looks at."""
         return self.outer_mrad
 
-    def weigh(self, angle_x_mrad: Floats, angle_y_mrad: Floats) -> list[Floats]:
+    def weigh(self, angle_x_mrad: Floats, angle_y_mrad: Floats, spacing: Floats) -> list[Floats]:
         """1, x, y and their products inside the disk."""
-        inside = np.hypot(angle_x_mrad, angle_y_mrad) <= self.outer_mrad * (1 + 1e-9)
-        one = inside.astype(np.float64)
+        one = _ring(angle_x_mrad, angle_y_mrad, 0.0, self.outer_mrad, spacing)
         x, y = one * angle_x_mrad, one * angle_y_mrad
         return [one, x, y, x * angle_x_mrad, x * angle_y_mrad, y * angle_y_mrad]
 
@@ -204,7 +227,31 @@ class MomentDetector(_Detector):
         return dict(zip(self.channels, drawn, strict=True))
 
 
-Detector = Annotated[AnnularDetector | SegmentedDetector | MomentDetector, Discriminator("shape")]
+def _ring(x: Floats, y: Floats, inner: float, outer: float, spacing: Floats) -> Floats:
+    """Return the share of every direction's cell that lies between two radii."""
+    r = np.hypot(x, y)
+    safe = np.maximum(r, 1e-12)
+    width = np.abs(x * spacing[0, 0] + y * spacing[0, 1]) / safe
+    width = np.maximum(width, np.abs(x * spacing[1, 0] + y * spacing[1, 1]) / safe)
+    width = np.maximum(width, 1e-9 * outer)
+    outside = np.clip((inner - r) / width + 0.5, 0.0, 1.0) if inner else 0.0
+    return np.asarray(np.clip((outer - r) / width + 0.5, 0.0, 1.0) - outside)
+
+
+def _shape(detector: Any) -> str:
+    """Return which kind of detector a recipe's mapping or a Model is; a ring if it doesn't say."""
+    if isinstance(detector, Mapping):
+        return str(detector.get("shape", "annular"))
+    return str(getattr(detector, "shape", ""))
+
+
+Detector = Annotated[
+    Annotated[AnnularDetector, Tag("annular")]
+    | Annotated[SegmentedDetector, Tag("segmented")]
+    | Annotated[MomentDetector, Tag("moments")],
+    Discriminator(_shape),
+]
+"""Any of the detectors, told apart by ``shape``."""
 
 
 class Weights:
@@ -239,10 +286,21 @@ class Weights:
         ky: npt.ArrayLike,
         energy_kev: float,
         inside: npt.NDArray[np.bool_] | None = None,
+        spacing: npt.ArrayLike | None = None,
     ) -> Self:
-        """Collect what detectors weigh at frequencies; `inside` says which are ever occupied."""
+        """Collect what detectors weigh at frequencies.
+
+        Parameters
+        ----------
+        detectors
+            With names that differ.
+        kx, ky, energy_kev, spacing
+            As for a detector's `weights`.
+        inside
+            Which of the frequencies are ever occupied.
+        """
         names = [name for d in detectors for name in (*d.channels, *d.moments)]
         if len(set(names)) < len(names):
             raise ValueError(f"detectors: two signals have the same name: {', '.join(names)}")
-        weights = np.concatenate([d.weights(kx, ky, energy_kev) for d in detectors])
+        weights = np.concatenate([d.weights(kx, ky, energy_kev, spacing) for d in detectors])
         return cls(weights if inside is None else weights * inside, names)

@@ -19,12 +19,11 @@ import numpy.typing as npt
 from nanophantom.simcore.electrons.configurations import Configurations
 from nanophantom.simcore.electrons.grid import Grid
 from nanophantom.simcore.electrons.stem.detectors import Detector, Weights
-from nanophantom.simcore.electrons.stem.fourier_image import FourierImage
 from nanophantom.simcore.electrons.stem.gram import GramMatrices
-from nanophantom.simcore.electrons.stem.probe import Probe
+from nanophantom.simcore.electrons.stem.probe import Probe, lattice
 from nanophantom.simcore.electrons.stem.s_matrix import gram_matrices
 from nanophantom.simcore.electrons.stem.scan import Signals, Slices, scan
-from nanophantom.simcore.electrons.transmission import Transmission, fineness_for
+from nanophantom.simcore.electrons.transmission import Transmission
 
 Floats = npt.NDArray[np.float64]
 
@@ -62,7 +61,7 @@ class ScanEngine:
     def weights(self) -> Weights:
         """What the detectors weigh on the waves of the grid."""
         ky, kx = self.grid.wave_frequencies
-        return Weights.of(self.detectors, kx, ky, self.probe.energy_kev, self.grid.wave_mask)
+        return Weights.of(self.detectors, kx, ky, self.probe.energy_kev, self.grid.wave_mask, lattice(self.grid))
 
     def slices(self, configuration: int) -> Slices:
         """Return the transmission functions of one configuration, kept or made as needed."""
@@ -99,13 +98,3 @@ class ScanEngine:
         Multislice(self.grid, self.probe.energy_kev)
         Transmission(self.grid, self.probe.energy_kev, self.fineness)
         next(self.configurations.steps(0), None)
-
-
-def images(
-    gram: GramMatrices, probes: Sequence[Probe], foci_A: Floats, shares: Floats
-) -> list[FourierImage]:
-    """Return the images of several probes, each averaged over a spread of the defocus."""
-    return [gram.defocus_average(foci_A, shares, probe) for probe in probes]
-
-
-__all__ = ["ScanEngine", "fineness_for", "images"]

@@ -1,0 +1,305 @@
+"""The images of a scan, whatever way their scattering is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
+
+from nanophantom.instruments._column import Tuned
+from nanophantom.instruments._scan_method import choose_method
+from nanophantom.instruments._scanning import ScanPath
+from nanophantom.simcore.atoms import Atoms
+from nanophantom.simcore.electrons.cell import Cell, depth_nm
+from nanophantom.simcore.electrons.configurations import Configurations
+from nanophantom.simcore.electrons.constants import wavelength
+from nanophantom.simcore.electrons.delocalisation import delocalisation
+from nanophantom.simcore.electrons.grid import Grid
+from nanophantom.simcore.electrons.coherence import focal_quadrature
+from nanophantom.simcore.electrons.stem.engine import ScanEngine
+from nanophantom.simcore.electrons.stem.fourier_image import FourierImage
+from nanophantom.simcore.electrons.stem.methods import Method
+from nanophantom.simcore.electrons.stem.probe import Probe
+from nanophantom.simcore.electrons.transmission import (
+    SCAN_OVERSAMPLING,
+    fineness_for,
+    finer,
+)
+from nanophantom.simcore.fields import Array, Table
+from nanophantom.simcore.runs import Parts, Run
+from nanophantom.simcore.specimens import HasAtoms, Specimen
+
+if TYPE_CHECKING:
+    from nanophantom.instruments.stem import STEM
+
+Floats = npt.NDArray[np.float64]
+
+
+
+@dataclass(frozen=True, eq=False)
+class ScanImages:
+    """All that is needed to compute the images of a scan.
+
+    Attributes
+    ----------
+    engine
+        Probe, detectors and specimen.
+    atoms
+        At rest, in specimen coordinates.
+    corner_nm
+        Specimen coordinates (y, x) of the first sample of the engine's grid.
+    path
+        Where the probe stands.
+    probes
+        One for each frame, with its actual aberrations.
+    foci_A, shares
+        The spread of the defocus and its weights.
+    source_sigma_A
+        Size of the source, a standard deviation.
+    step_nm
+        Of the raster.
+    method
+        How the scattering is computed.
+    notes
+        Sentences about that.
+    """
+
+    engine: ScanEngine
+    atoms: Atoms
+    corner_nm: tuple[float, float]
+    path: ScanPath
+    probes: tuple[Probe, ...]
+    foci_A: Floats
+    shares: Floats
+    source_sigma_A: float
+    step_nm: float
+    method: Method
+    notes: tuple[str, ...]
+
+    @classmethod
+    def plan(
+        cls, stem: STEM, specimen: Specimen, path: ScanPath, tuned: Tuned, run: Run
+    ) -> ScanImages:
+        """Choose cell, grid and method."""
+        foci, shares = focal_spread(stem)
+        probes = tuple(
+            Probe(stem.energy_kev, stem.probe.semiangle_mrad, tuned.coefficients(i))
+            for i in range(stem.scan.n_frames)
+        )
+        cell = Cell.around(stem.scan, path.reach, margin_nm(stem, specimen, probes))
+        engine = scan_engine(stem, specimen, cell, probes[0], run)
+        method, notes = choose_method(stem, specimen, engine, probes, path, len(foci))
+        return cls(
+            engine=engine,
+            atoms=engine.configurations.atoms,
+            corner_nm=cell.corner_nm,
+            path=path,
+            probes=probes,
+            foci_A=foci,
+            shares=shares,
+            source_sigma_A=stem.probe.source_sigma_A,
+            step_nm=stem.scan.pixel_size_nm,
+            method=method,
+            notes=notes,
+        )
+
+    # --- the parts -----------------------------------------------------------------------------
+
+    @property
+    def is_series(self) -> bool:
+        """Whether images are Fourier series, known at every position."""
+        return self.method.gives_series
+
+    def part_names(self) -> list[str]:
+        """Name the parts: one a configuration, or one for some lines of a frame of it."""
+        configurations = range(self.engine.configurations.count)
+        if self.is_series:
+            return [f"configuration-{c:04d}" for c in configurations]
+        return [
+            f"configuration-{c:04d}-frame-{i:04d}-line-{line:05d}"
+            for c in configurations
+            for i in range(len(self.probes))
+            for line in range(0, self.path.t_s.shape[1], self._lines_a_part)
+        ]
+
+    @property
+    def _lines_a_part(self) -> int:
+        """Lines that make some hundred positions, so that a part is worth a worker's while."""
+        return max(1, 256 // self.path.t_s.shape[2])
+
+    def make(self, name: str) -> Mapping[str, Array]:
+        """Make a part."""
+        numbers = [int(number) for number in name.split("-")[1::2]]
+        if self.is_series:
+            return self._series(numbers[0])
+        return self._lines(*numbers)
+
+    def _series(self, configuration: int) -> Mapping[str, Array]:
+        """Return the Fourier series of every signal, one for each distinct state of the optics."""
+        gram = self.method.gram(self.engine, configuration)
+        images = [gram.defocus_average(self.foci_A, self.shares, probe) for probe in self._states]
+        return {
+            "coefficients": np.array([image.coefficients for image in images], np.complex64),
+            "extent_A": np.array(images[0].extent_A),
+            "shear_A": np.array(images[0].shear_A),
+            "kept": np.array(gram.mean_kept()),
+        }
+
+    def _lines(self, configuration: int, frame: int, line: int) -> Mapping[str, Array]:
+        """Return what some lines of a frame give, position by position."""
+        width = self.path.t_s.shape[2]
+        lines = slice(line * width, (line + self._lines_a_part) * width)
+        positions = self.path.positions_A(frame, self.corner_nm)[lines]
+        values, kept = 0.0, 0.0
+        for focus, share in zip(self.foci_A, self.shares, strict=True):
+            probe = self.probes[frame].defocused(float(focus))
+            found = self.method.scan(self.engine, configuration, probe, positions)
+            values = values + share * found.values
+            kept += float(share * found.kept.mean())
+        return {"values": np.asarray(values), "kept": np.array(kept)}
+
+    @property
+    def _states(self) -> list[Probe]:
+        """The probes that differ, in the order of the first frame they occur in."""
+        different: list[Probe] = []
+        for probe in self.probes:
+            if probe not in different:
+                different.append(probe)
+        return different
+
+    def warm_up(self) -> None:
+        """Plan the FFTs."""
+        self.method.warm_up(self.engine)
+
+    # --- from parts to images ------------------------------------------------------------------
+
+    def frame(self, i: int, parts: Parts) -> dict[str, Floats]:
+        """Return every signal (and moment) of frame i as parts of the beam, (height, width)."""
+        shape = self.path.t_s.shape[1:]
+        names = self.engine.weights.names
+        if self.is_series:
+            image = self._mean_series(self._states.index(self.probes[i]), parts)
+            corner = self.corner_nm if self.method.in_cell else (0.0, 0.0)
+            values = image.blurred(self.source_sigma_A).at(self.path.positions_A(i, corner))
+            return {name: v.reshape(shape) for name, v in zip(names, values, strict=True)}
+        wanted = [name for name in self.part_names() if f"-frame-{i:04d}-" in name]
+        total: Any = 0.0
+        for c in range(self.engine.configurations.count):
+            mine = [parts[n]["values"] for n in wanted if n.startswith(f"configuration-{c:04d}")]
+            total = total + np.concatenate(mine)
+        mean = total.T / self.engine.configurations.count
+        blur = self.source_sigma_A / (10.0 * self.step_nm)
+        return {
+            name: gaussian_filter(v.reshape(shape), blur, mode="nearest") if blur else
+            v.reshape(shape)
+            for name, v in zip(names, mean, strict=True)
+        }  # fmt: skip
+
+    def at_rest(self, parts: Parts) -> dict[str, Floats] | None:
+        """Return the signals of the first frame's optics without drift; None if not at hand."""
+        if not self.is_series:
+            return None
+        image = self._mean_series(0, parts).blurred(self.source_sigma_A)
+        still = self.path.still()
+        corner = self.corner_nm if self.method.in_cell else (0.0, 0.0)
+        values = image.at(still.positions_A(0, corner))
+        shape = self.path.t_s.shape[1:]
+        names = self.engine.weights.names
+        return {name: v.reshape(shape) for name, v in zip(names, values, strict=True)}
+
+    def _mean_series(self, state: int, parts: Parts) -> FourierImage:
+        made = [parts[name] for name in self.part_names()]
+        mean = np.mean([part["coefficients"][state] for part in made], axis=0, dtype=complex)
+        ly, lx = (float(edge) for edge in made[0]["extent_A"])
+        return FourierImage(mean, self.engine.weights.names, (ly, lx), float(made[0]["shear_A"]))
+
+    def intensity(self, parts: Parts) -> Table:
+        """Return the part of the beam that stayed below the band limit, part by part."""
+        kept = np.array([float(parts[name]["kept"]) for name in self.part_names()])
+        return {
+            "part": np.array(self.part_names(), dtype="S"),
+            "kept": kept,
+            "lost_at_band_limit": 1.0 - kept,
+        }
+
+    # --- cost ------------------------------------------------------------------------------------
+
+    @property
+    def memory_bytes(self) -> float:
+        """Peak of one worker."""
+        return self.method.memory_bytes
+
+    @property
+    def disk_bytes(self) -> float:
+        """Parts on disk."""
+        signals = len(self.engine.weights.names)
+        if self.is_series:
+            return len(self.part_names()) * len(self._states) * signals * 8 * 2e4
+        return self.engine.configurations.count * self.path.t_s.size * signals * 8
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor seconds for all parts."""
+        return self.method.cpu_s
+
+
+def focal_spread(stem: STEM) -> tuple[Floats, Floats]:
+    """Return the defoci (Å) and weights that stand for the focal spread."""
+    spread = stem.probe.focal_spread_A(stem.energy_kev)
+    if not spread:
+        return np.zeros(1), np.ones(1)
+    nodes, weights, _ = focal_quadrature(7)
+    return spread * nodes, weights
+
+
+def margin_nm(stem: STEM, specimen: Specimen, probes: tuple[Probe, ...]) -> float:
+    """Return how much specimen around the scan the probe feels.
+
+    Its aberrations spread it, and its rays spread on their way through the specimen.
+    """
+    if stem.multislice.margin_nm is not None:
+        return stem.multislice.margin_nm
+    aberrated = max(
+        delocalisation(p.coefficients, stem.energy_kev, stem.probe.semiangle_mrad) for p in probes
+    )
+    thickness = 0.0
+    if isinstance(specimen, HasAtoms):
+        x, y = stem.scan.raster_nm()
+        view = Cell(stem.scan.pixel_size_nm, stem.scan.shape, (0, 0), stem.scan.shape).window
+        thickness = depth_nm(specimen.atoms_within(view.grown(0.5)))
+    return 0.4 + aberrated / 10.0 + 1e-3 * stem.probe.semiangle_mrad * thickness
+
+
+def scan_engine(stem: STEM, specimen: Specimen, cell: Cell, probe: Probe, run: Run) -> ScanEngine:
+    """Return the engine for a cell: grid, slices, detectors."""
+    k_max = math.sin(1e-3 * stem.band_limit_mrad) / float(wavelength(stem.energy_kev))
+    oversampling = stem.multislice.oversampling or SCAN_OVERSAMPLING
+    grid = Grid.for_wave(cell.extent_A, k_max, oversampling)
+    numbers = (
+        np.unique(specimen.atoms_within(cell.window).numbers)
+        if isinstance(specimen, HasAtoms)
+        else []
+    )
+    fineness = fineness_for(numbers)
+    configurations = Configurations.of(
+        specimen,
+        cell,
+        finer(grid, fineness),
+        stem.multislice,
+        stem.energy_kev,
+        run,
+        stem.stage_tilt_mrad,
+    )
+    return ScanEngine(
+        probe=replace(probe, coefficients={}),
+        detectors=stem.detectors,
+        grid=grid,
+        configurations=configurations,
+        fineness=fineness,
+        budget_bytes=int(1e9 * stem.calculation.memory_gb),
+    )

@@ -1,0 +1,276 @@
+"""A scanning transmission electron microscope: any set of detectors in one pass.
+
+A focused probe is scanned over the specimen while it drifts; what is scattered to each detector is
+averaged over the thermal configurations, the focal spread and the source, and counted. Exact
+images come as short Fourier series from Gram matrices (see `simcore.electrons.stem.gram`), whose
+values at the true probe positions cost next to nothing; where they don't pay, every position is a
+multislice of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from nanophantom.instruments._column import Column, Tuned
+from nanophantom.instruments._scan_images import ScanImages
+from nanophantom.instruments._scanning import ELECTRONS_PER_PA_US, Calculation, Scan, ScanPath
+from nanophantom.simcore.columns import find_truth_columns
+from nanophantom.simcore.electrons.optics import ProbeOptics
+from nanophantom.simcore.electrons.settings import Multislice
+from nanophantom.simcore.electrons.stem.detectors import AnnularDetector, Detector
+from nanophantom.simcore.environment import Drift
+from nanophantom.simcore.fields import Array, Axis, Table
+from nanophantom.simcore.runs import Acquisition, Cost, Frame, Parts, Run, SignalSpec
+from nanophantom.simcore.specimens import Specimen
+
+Images = npt.NDArray[np.float32]
+
+
+class STEM(Column):
+    """Scanning TEM with annular, segmented and first-moment detectors."""
+
+    preset_part: ClassVar[str] = "probe"
+
+    kind: Literal["stem"] = "stem"
+    energy_kev: float = Field(default=200.0, ge=10, le=3000)
+    """Beam energy."""
+    probe: ProbeOptics = ProbeOptics(semiangle_mrad=20.0)
+    """Aperture, aberrations and coherence of the probe."""
+    beam_current_pa: float = Field(default=20.0, gt=0)
+    """Current in the probe."""
+    detectors: tuple[Detector, ...] = (
+        AnnularDetector(name="bf", outer_mrad=10.0),
+        AnnularDetector(name="abf", inner_mrad=10.0, outer_mrad=20.0),
+        AnnularDetector(name="haadf", inner_mrad=60.0, outer_mrad=180.0),
+    )
+    """What is recorded, all in one pass. Each detector counts as if it were alone: two that
+    overlap are not in each other's shadow."""
+    shot_noise: bool = True
+    """Count single electrons; off, the expectation itself is read out."""
+    scan: Scan = Scan()
+    """Raster and timing."""
+    stage_tilt_mrad: tuple[float, float] = (0.0, 0.0)
+    """Rotation of the specimen about the x and the y axis."""
+    drift: Drift = Drift()
+    """Specimen drift; it acts between the probe's positions and shears and stretches the scan."""
+    multislice: Multislice = Multislice()
+    """Numerical settings of the scattering."""
+    calculation: Calculation = Calculation()
+    """How the scattering is computed, and how exactly."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if not self.detectors:
+            raise ValueError("detectors: there is none; give at least one")
+        if max(abs(a) for a in self.stage_tilt_mrad) > 500:
+            raise ValueError("stage_tilt_mrad must lie within ±500 mrad")
+        names = [name for detector in self.detectors for name in detector.channels]
+        if len(set(names)) < len(names):
+            raise ValueError(f"detectors: two signals have one name: {', '.join(sorted(names))}")
+        band = self.multislice.band_limit_mrad
+        reach = max(self.reach_mrad, self.probe.semiangle_mrad)
+        if band is not None and band < reach:
+            raise ValueError(
+                f"multislice.band_limit_mrad ({band:g}) is below what aperture and detectors "
+                f"reach ({reach:g}); they would see angles that were never computed"
+            )
+        return self
+
+    @classmethod
+    def small(cls) -> Self:
+        """Return two scans of eight by six positions, cheap enough for tests."""
+        return cls(
+            scan=Scan(width_px=8, height_px=6, pixel_size_nm=0.05, n_frames=2),
+            detectors=(
+                AnnularDetector(name="bf", outer_mrad=10.0),
+                AnnularDetector(name="adf", inner_mrad=30.0, outer_mrad=60.0),
+            ),
+            drift=Drift(speed_nm_per_s=0.5),
+            multislice=Multislice(thermal_configurations=2, margin_nm=0.2),
+        )
+
+    @property
+    def reach_mrad(self) -> float:
+        """Largest angle that a detector looks at."""
+        return max(detector.reach_mrad for detector in self.detectors)
+
+    @property
+    def band_limit_mrad(self) -> float:
+        """Largest scattering angle that is kept: by default 1.2 times what is looked at."""
+        if self.multislice.band_limit_mrad is not None:
+            return self.multislice.band_limit_mrad
+        return 1.2 * max(self.reach_mrad, 2 * self.probe.semiangle_mrad)
+
+    @property
+    def electrons(self) -> float:
+        """Electrons that fall on the specimen at each position."""
+        return self.beam_current_pa * self.scan.dwell_us * ELECTRONS_PER_PA_US
+
+    def plan(self, specimen: Specimen, run: Run) -> STEMAcquisition:
+        """Draw drift and tuning, choose grid and method, and ask the specimen for its atoms.
+
+        Raises
+        ------
+        ValueError
+            The specimen has nothing in view, or the chosen method can't do it.
+        """
+        path = ScanPath.of(self.scan, self.drift, run.rng("drift"))
+        tuned = self.tuned(self.probe.coefficients(), path.frame_means()["t_s"], run)
+        images = ScanImages.plan(self, specimen, path, tuned, run)
+        return STEMAcquisition(self, run, path, tuned, images)
+
+
+class STEMAcquisition(Acquisition):
+    """Some planned scans of one specimen."""
+
+    def __init__(
+        self, stem: STEM, run: Run, path: ScanPath, tuned: Tuned, images: ScanImages
+    ) -> None:
+        self.stem, self.run, self.path, self.tuned, self.images = stem, run, path, tuned, images
+        self.n_frames = stem.scan.n_frames
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the scattering is computed, and with what error."""
+        return self.images.notes
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the signals."""
+        return tuple(name for d in self.stem.detectors for name in d.channels)
+
+    def signals(self) -> Mapping[str, SignalSpec]:
+        """Return one image a channel: electrons (for first moments electrons times mrad)."""
+        step = self.stem.scan.pixel_size_nm
+        axes = (Axis("y", step, "nm"), Axis("x", step, "nm"))
+        specs = {}
+        for detector in self.stem.detectors:
+            for name in detector.channels:
+                counted = self.stem.shot_noise and name in detector.counted
+                specs[name] = SignalSpec(
+                    self.stem.scan.shape,
+                    "uint32" if counted else "float32",
+                    axes,
+                    "electrons" if name in detector.counted else "electrons mrad",
+                    ideal=f"ideal_{name}",
+                )
+        return specs
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return the nominal settings."""
+        stem = self.stem
+        return {
+            "instrument": "stem",
+            "energy_kev": stem.energy_kev,
+            "semiangle_mrad": stem.probe.semiangle_mrad,
+            "defocus_nm": stem.probe.defocus_nm,
+            "pixel_size_nm": stem.scan.pixel_size_nm,
+            "dwell_us": stem.scan.dwell_us,
+            "beam_electrons": stem.electrons,
+            "dose_e_per_A2": stem.electrons / (10.0 * stem.scan.pixel_size_nm) ** 2,
+            "n_frames": stem.scan.n_frames,
+            "detectors": {d.name: d.model_dump(mode="json") for d in stem.detectors},
+            "contrast": "bright",
+        }
+
+    # --- the work that frames share ----------------------------------------------------------
+
+    def parts(self) -> Mapping[str, Callable[[], Mapping[str, Array]]]:
+        """Return what each thermal configuration gives: Fourier series, or rows of a scan."""
+        return {
+            name: functools.partial(self.images.make, name) for name in self.images.part_names()
+        }
+
+    def warm_up(self) -> None:
+        """Plan the FFTs of the scattering."""
+        self.images.warm_up()
+
+    # --- frames ------------------------------------------------------------------------------
+
+    def expose(self, i: int, parts: Parts | None = None) -> Frame:
+        """Make scan ``i``: the expectation at the true positions, then counts."""
+        if not 0 <= i < self.n_frames:
+            raise IndexError(f"frame {i} of {self.n_frames}")
+        made = self.make_parts() if parts is None else parts
+        fractions = self.images.frame(i, made)
+        signals, truth = {}, {}
+        rng = self.run.rng("counts", i)
+        for detector in self.stem.detectors:
+            inner = {name: fractions[name] for name in (*detector.channels, *detector.moments)}
+            expected = {k: self.stem.electrons * v for k, v in inner.items()}
+            counts = detector.count(expected, rng) if self.stem.shot_noise else expected
+            for name in detector.channels:
+                counted = self.stem.shot_noise and name in detector.counted
+                signals[name] = counts[name].astype(np.uint32 if counted else np.float32)
+                truth[f"ideal_{name}"] = expected[name].astype(np.float32)
+        return Frame(i, signals, truth)
+
+    # --- truth -------------------------------------------------------------------------------
+
+    def truth(self, parts: Parts | None = None) -> Mapping[str, Table]:
+        """Return atoms, columns, probe positions, optics, dose and the intensity budget."""
+        made = self.make_parts() if parts is None else parts
+        stem, frames = self.stem, np.arange(self.n_frames)
+        x, y = stem.scan.raster_nm()
+        atoms = self.images.atoms
+        atoms = atoms.moved(atoms.positions_nm - np.array([x[0], y[0], 0.0]))
+        dose = stem.electrons / (10.0 * stem.scan.pixel_size_nm) ** 2
+        truth: dict[str, Table] = {
+            "atoms": atoms.table(),
+            "groups": {"name": np.array(atoms.group_names, dtype="S")},
+            "columns": find_truth_columns(atoms),
+            "drift": self.path.frame_means(),
+            "probe_positions": self.path.table(),
+            "optics": self.tuned.frames(),
+            "aberrations": self.tuned.table(),
+            "dose": {
+                "frame": frames,
+                "dose_e_per_A2": np.full(self.n_frames, dose),
+                "cumulative_e_per_A2": dose * (frames + 1.0),
+            },
+            "intensity": self.images.intensity(made),
+        }
+        still = self.images.at_rest(made)
+        if still is not None:
+            truth["noise_free"] = {
+                name: (stem.electrons * still[name]).astype(np.float32) for name in self.channels
+            }
+        return truth
+
+    def truth_outline(self) -> Mapping[str, str]:
+        """Return one line on every table of :meth:`truth`."""
+        outline = {
+            "atoms": "element, resting position and B factor of every atom simulated",
+            "groups": "names of the specimen's parts",
+            "columns": "position, composition and spread of every atomic column",
+            "drift": "mean displacement of the specimen in every frame",
+            "probe_positions": "when and where on the specimen the probe stood, each dwell",
+            "optics": "actual defocus and low-order aberrations in every frame",
+            "aberrations": "nominal and actual aberrations",
+            "dose": "electrons on the specimen, frame by frame and in all",
+            "intensity": "part of the beam that stayed below the band limit",
+        }
+        if self.images.is_series:
+            outline["noise_free"] = "expected electrons at zero drift, every signal"
+        return outline
+
+    def cost(self) -> Cost:
+        """Estimate from the chosen method."""
+        pixels = math.prod(self.stem.scan.shape) * self.n_frames
+        return Cost(
+            memory_bytes=int(400e6 + self.images.memory_bytes + pixels * 60),
+            disk_bytes=int(
+                pixels * (40 + 8 * len(self.channels))
+                + len(self.images.atoms) * 56
+                + self.images.disk_bytes
+                + 8e6
+            ),
+            cpu_s=self.images.cpu_s + pixels * len(self.channels) * 2e-6,
+        )
