@@ -97,7 +97,7 @@ def show(recipe_name: str, changes: tuple[str, ...], seed: int | None, as_json: 
                 "cost": vars(cost),
                 "frames": acquisition.n_frames,
                 "truth": truth,
-                "notes": list(specimen.notes),
+                "notes": [*specimen.notes, *acquisition.notes],
             }
             click.echo(json.dumps(document, ensure_ascii=False))
             return
@@ -109,7 +109,7 @@ def show(recipe_name: str, changes: tuple[str, ...], seed: int | None, as_json: 
         click.echo(f"# cost     {run.describe(cost)}")
         for name, line in truth.items():
             click.echo(f"# truth    {name}: {line}")
-        for note in specimen.notes:
+        for note in (*specimen.notes, *acquisition.notes):
             click.echo(f"# note     {note}")
 
 
@@ -169,6 +169,8 @@ def run(
         quiet = as_json
         if not quiet:
             click.echo(f"{plan.name}: {plan.summary}", err=True)
+            for note in plan.acquisition.notes:
+                click.echo(note, err=True)
         try:
             with _progress(quiet) as progress:
                 runner.make(plan, workers=workers, progress=progress)

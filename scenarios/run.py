@@ -240,7 +240,7 @@ class Item:
                     "wisdom_sha256": fft.wisdom_hash(),
                     "wall_s": round(time.perf_counter() - start, 3),
                     "workers": workers,
-                    "notes": list(specimen.notes),
+                    "notes": [*specimen.notes, *acquisition.notes],
                 }
             )
         shutil.rmtree(self.folder / PARTS, ignore_errors=True)
@@ -292,12 +292,18 @@ def _self_contained(scenario: Scenario) -> tuple[list[Path], str]:
     """Return the files a recipe refers to, and the recipe as it stands beside their copies."""
     data = scenario.model_dump(mode="json")
     files = []
-    for key in ("sample", "instrument"):
-        path = getattr(getattr(scenario, key), "structure_path", None)
-        if path is not None:
-            file = Path(path())
-            files.append(file)
-            data[key]["file"] = f"inputs/{file.name}"
+    for knob, file in scenario.sample.input_files().items():
+        files.append(file)
+        *way, last = knob.split(".")
+        place = data["sample"]
+        for name in way:
+            place = place[int(name) if name.isdigit() else name]
+        place[last] = f"inputs/{file.name}"
+        if any(other.name == file.name and other != file for other in files):
+            raise ValueError(
+                f"sample.{knob}: two different files are called {file.name}, and a dataset keeps "
+                "copies of both; rename one"
+            )
     return files, yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
 
 

@@ -114,6 +114,11 @@ class Acquisition(ABC):
         """Return the shared intermediate results: name -> pure, picklable function."""
         return {}
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about how it will be computed: the method, its cost, its error."""
+        return ()
+
     def warm_up(self) -> None:  # noqa: B027 - most acquisitions have nothing to prepare
         """Do once in the parent what workers then inherit: plan the FFTs of the parts."""
 
