@@ -21,6 +21,7 @@ from nanophantom.simcore.electrons.constants import wavelength
 from nanophantom.simcore.electrons.delocalisation import delocalisation
 from nanophantom.simcore.electrons.grid import Grid
 from nanophantom.simcore.electrons.coherence import focal_quadrature
+from nanophantom.simcore.electrons.optics import ProbeOptics
 from nanophantom.simcore.electrons.stem.engine import ScanEngine
 from nanophantom.simcore.electrons.stem.fourier_image import FourierImage
 from nanophantom.simcore.electrons.stem.methods import Method
@@ -86,7 +87,7 @@ class ScanImages:
         cls, stem: STEM, specimen: Specimen, path: ScanPath, tuned: Tuned, run: Run
     ) -> ScanImages:
         """Choose cell, grid and method."""
-        foci, shares = focal_spread(stem)
+        foci, shares = focal_spread(stem.probe, stem.energy_kev)
         probes = tuple(
             Probe(stem.energy_kev, stem.probe.semiangle_mrad, tuned.coefficients(i))
             for i in range(stem.scan.n_frames)
@@ -248,9 +249,9 @@ class ScanImages:
         return self.method.cpu_s
 
 
-def focal_spread(stem: STEM) -> tuple[Floats, Floats]:
+def focal_spread(optics: ProbeOptics, energy_kev: float) -> tuple[Floats, Floats]:
     """Return the defoci (Å) and weights that stand for the focal spread."""
-    spread = stem.probe.focal_spread_A(stem.energy_kev)
+    spread = optics.focal_spread_A(energy_kev)
     if not spread:
         return np.zeros(1), np.ones(1)
     nodes, weights, _ = focal_quadrature(7)
@@ -302,4 +303,5 @@ def scan_engine(stem: STEM, specimen: Specimen, cell: Cell, probe: Probe, run: R
         configurations=configurations,
         fineness=fineness,
         budget_bytes=int(1e9 * stem.calculation.memory_gb),
+        device=stem.calculation.device,
     )

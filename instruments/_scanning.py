@@ -56,7 +56,9 @@ class Calculation(Model):
     """auto picks the cheapest that is good enough; see the docs for what each does."""
     largest_error: float = Field(default=0.0, ge=0, lt=1, json_schema_extra={"dimensionless": True})
     """Error that approximate methods may make, a part of the mean signal; 0 keeps to exact ones."""
-    memory_gb: float = Field(default=1.5, gt=0, json_schema_extra={"dimensionless": True})
+    device: Literal["cpu", "gpu"] = "cpu"
+    """Where waves are propagated; gpu needs CuPy (extra [gpu]) and a CUDA device."""
+    memory_gb: float = Field(default=1.5, gt=0)
     """Memory that slices, waves and matrices may take, gigabytes."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import ClassVar
 
 from nanophantom.simcore.models import Family
@@ -15,6 +16,14 @@ class Sample(Family):
 
     folder: ClassVar[str] = "nanophantom.samples"
     entry_point_group: ClassVar[str] = "nanophantom.samples"
+
+    def input_files(self) -> dict[str, Path]:
+        """Return the files that the recipe names: path of the knob ("layers.0.file") -> file.
+
+        A dataset that keeps copies of them, and a recipe with the copies' names there, can be made
+        again anywhere.
+        """
+        return {}
 
     @abstractmethod
     def make(self, run: Run) -> Specimen:

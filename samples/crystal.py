@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from nanophantom.samples.building.orient import fill, orientation
-from nanophantom.samples.building.thermal import b_factors
+from nanophantom.samples.building.orient import across_the_beam, centrings, fill, orientation
+from nanophantom.samples.building.thermal import b_factors, displacement_tensors
 from nanophantom.samples.structure import FromFile, rotation_table
 from nanophantom.simcore.atoms import Atoms, Floats, Window
 from nanophantom.simcore.fields import Table, read_only
@@ -63,19 +63,25 @@ class Crystal(FromFile):
         factors, told = b_factors(
             structure.numbers, structure.b_factors_A2, self.b_factors_A2, self.temperature_k
         )
+        tensors, motion = displacement_tensors(
+            structure.numbers, structure.u_aniso_A2, factors, self.b_factors_A2
+        )
         rotation = orientation(structure.cell_nm, self.zone_axis, self.x_axis, self.tilt_mrad)
         strain = strain_tensor(
             self.strain_xx_percent, self.strain_yy_percent, self.strain_xy_percent
         )
         return CrystalSpecimen(
-            sites=Atoms.of(structure.numbers, structure.positions_nm, factors, "crystal"),
+            sites=replace(
+                Atoms.of(structure.numbers, structure.positions_nm, factors, "crystal"),
+                u_aniso_A2=tensors,
+            ),
             cell_nm=read_only(structure.cell_nm),
             supercell_nm=read_only(structure.supercell_nm),
             rotation=read_only(rotation),
             strain=read_only(strain),
             thickness_nm=self.thickness_nm,
             drawn=structure.drawn,
-            remarks=(*notes, told),
+            remarks=(*notes, told, *motion),
         )
 
 
@@ -123,7 +129,34 @@ class CrystalSpecimen(Specimen):
             (window.x0_nm, window.y0_nm, 0.0),
             (window.x1_nm, window.y1_nm, self.thickness_nm),
         )
-        return self.sites.select(site).moved(position)
+        return self.sites.rotated(self.rotation).select(site).moved(position)
+
+    @property
+    def exit_nm(self) -> float:
+        """The exit face."""
+        return self.thickness_nm
+
+    def periodic_column(self) -> tuple[Floats, Atoms] | None:
+        """Return the shortest periods across the beam and the atoms of one such cell.
+
+        Centrings of the lattice count among its vectors. None if no two short lattice vectors
+        (indices up to 8) lie across the beam, as in a tilted lattice or along a direction of high
+        indices.
+        """
+        sites = self.sites
+        alike = np.column_stack(
+            [sites.numbers, sites.b_factors_A2, sites.tensors_A2.reshape(-1, 9)]
+        )
+        within = centrings(self.supercell_nm, sites.positions_nm, alike)
+        cell = across_the_beam(self.supercell_nm @ self.deformation.T, within @ self.deformation.T)
+        if cell is None:
+            return None
+        corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) @ cell
+        (x0, y0), (x1, y1) = corners.min(axis=0) - 0.01, corners.max(axis=0) + 0.01
+        atoms = self.atoms_within(Window(x0, x1, y0, y1))
+        share = atoms.positions_nm[:, :2] @ np.linalg.inv(cell)
+        edge = 1e-8 / np.sqrt(abs(np.linalg.det(cell)))  # positions are rounded to 1e-9 nm
+        return cell, atoms.select(((share >= -edge) & (share < 1 - edge)).all(axis=1))
 
     def truth(self) -> Mapping[str, Table]:
         """Return cell and rotation as they lie in the specimen, strain and occupancies drawn."""

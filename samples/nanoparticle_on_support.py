@@ -303,6 +303,12 @@ class SupportedParticle(Specimen):
         below = (position - self.pivot_nm) @ downwards > -0.01
         return self.ceria.select(site[below]).moved(position[below])
 
+    @property
+    def exit_nm(self) -> float:
+        """The exit face of the support, or the last atom of a particle that stands out behind."""
+        face = float(self.pivot_nm[2]) + self.recipe.support_thickness_nm / 2
+        return max(face, float(self.particle.positions_nm[:, 2].max()))
+
     def check(self) -> None:
         """Raise ValueError if any two atoms of the particle or at the interface overlap."""
         x, y, _ = self.particle.positions_nm.T

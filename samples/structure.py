@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,9 +12,16 @@ from pydantic import Field, field_validator
 
 from nanophantom.samples._family import Sample
 from nanophantom.samples.building.read import Structure, read_structure
-from nanophantom.samples.building.thermal import Factors, b_factors, read_factors
+from nanophantom.samples.building.thermal import (
+    Factors,
+    b_factors,
+    displacement_tensors,
+    read_factors,
+)
+from nanophantom.samples.building.trajectory import read_trajectory
 from nanophantom.simcore.atoms import Atoms, Floats
 from nanophantom.simcore.fields import Table, read_only
+from nanophantom.simcore.models import Model
 from nanophantom.simcore.runs import Run
 from nanophantom.simcore.specimens import FiniteAtoms
 
@@ -64,6 +72,10 @@ class FromFile(Sample):
         bundled = ", ".join(sorted(path.name for path in BUNDLED.glob("*.cif")))
         raise ValueError(f"file: there is no {self.file!r}; give a path, or one of {bundled}")
 
+    def input_files(self) -> dict[str, Path]:
+        """Return the structure file."""
+        return {"file": self.structure_path()}
+
     def read_file(self, run: Run) -> Structure:
         """Read the file; occupancies are drawn from the run's stream "occupancy"."""
         return read_structure(
@@ -78,15 +90,31 @@ class FromFile(Sample):
         )
 
 
+class Trajectory(Model):
+    """Snapshots of moving atoms, as molecular dynamics writes them."""
+
+    file: str
+    """File of several frames that ASE reads (extxyz, traj, XDATCAR), the structure's atoms each."""
+    first: int = Field(default=0, ge=0)
+    """First frame that is taken, from 0; those before it are left to equilibration."""
+    every: int = Field(default=1, ge=1)
+    """Step from one frame taken to the next."""
+
+
 class StructureSample(FromFile):
     """A finite structure file as it stands (cluster, molecule, slab), centred in the view.
 
     A file with a cell isn't repeated unless ``supercell`` says so. The atoms are turned over
     first, then rotated about x, y and z in this order, and moved so that the middle of their
     bounding box lies at the origin of the view and their first layer at z = 0.
+
+    With a trajectory the atoms rest at their mean places in it, each has the B factor of its own
+    mean square displacement, and every thermal configuration is one of its frames.
     """
 
     kind: Literal["structure"] = "structure"
+    trajectory: Trajectory | None = None
+    """Correlated motion of the atoms; without it each moves on its own, by its B factor."""
     flip: bool = False
     """Turn the structure over: half a turn about x."""
     rotate_x_deg: float = Field(default=0.0, ge=-360, le=360)
@@ -104,18 +132,55 @@ class StructureSample(FromFile):
     def make(self, run: Run) -> StructureSpecimen:
         """Read the file and place it in the view."""
         structure = self.read_file(run)
-        factors, told = b_factors(
-            structure.numbers, structure.b_factors_A2, self.b_factors_A2, self.temperature_k
-        )
+        if self.trajectory is None:
+            factors, told = b_factors(
+                structure.numbers, structure.b_factors_A2, self.b_factors_A2, self.temperature_k
+            )
+            tensors, motion = displacement_tensors(
+                structure.numbers, structure.u_aniso_A2, factors, self.b_factors_A2
+            )
+            at_rest = replace(
+                Atoms.of(structure.numbers, structure.positions_nm, factors), u_aniso_A2=tensors
+            )
+            remarks = (*structure.notes, told, *motion)
+        else:
+            at_rest, told = self._moving(structure, self.trajectory)
+            remarks = (*structure.notes, told)
         rotation = self.rotation()
-        position = structure.positions_nm @ rotation.T
-        low, high = position.min(axis=0), position.max(axis=0)
+        atoms = at_rest.rotated(rotation)
+        low, high = atoms.positions_nm.min(axis=0), atoms.positions_nm.max(axis=0)
         origin = np.array([*(low + high)[:2] / 2, low[2]])
         return StructureSpecimen(
-            atoms=Atoms.of(structure.numbers, position - origin, factors),
+            atoms=atoms.moved(atoms.positions_nm - origin),
             rotation=read_only(rotation),
             drawn=structure.drawn,
-            remarks=(*structure.notes, told),
+            remarks=remarks,
+        )
+
+    def input_files(self) -> dict[str, Path]:
+        """Return the structure file, and that of the trajectory."""
+        files = super().input_files()
+        if self.trajectory is not None:
+            files["trajectory.file"] = Path(self.trajectory.file).expanduser()
+        return files
+
+    def _moving(self, structure: Structure, trajectory: Trajectory) -> tuple[Atoms, str]:
+        """Return the atoms with their snapshots, and a sentence about these."""
+        if self.b_factors_A2:
+            raise ValueError("b_factors_A2: the trajectory moves the atoms; leave b_factors_A2 out")
+        path = Path(trajectory.file).expanduser()
+        positions, snapshots, copies = read_trajectory(
+            path, structure, trajectory.first, trajectory.every
+        )
+        mean_square_A2 = 100.0 * (snapshots**2).mean(axis=(0, 2))
+        atoms = replace(
+            Atoms.of(structure.numbers, positions, 8 * np.pi**2 * mean_square_A2),
+            snapshots_nm=snapshots,
+        )
+        alike = f"; all {copies} copies of the cell move alike" if copies > 1 else ""
+        return atoms, (
+            f"Atoms rest at their means over {len(snapshots)} frames of {path.name}, which also "
+            f"give their B factors, {atoms.b_factors_A2.mean():.2f} Å² on average{alike}."
         )
 
     def rotation(self) -> Floats:

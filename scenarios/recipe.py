@@ -99,6 +99,16 @@ def _anchor_files(node: Any, folder: Path) -> None:
             node["file"] = anchored(file)
         for value in node.values():
             _anchor_files(value, folder)
+    elif isinstance(node, list):
+        for value in node:
+            _anchor_files(value, folder)
+
+
+def _entry(node: Any, key: str) -> Any:
+    """Return the entry of a list that a key names by its number, None if there is none."""
+    if isinstance(node, list) and key.isdigit() and int(key) < len(node):
+        return node[int(key)]
+    return None
 
 
 def change(data: dict[str, Any], assignments: tuple[str, ...]) -> dict[str, Any]:
@@ -119,15 +129,24 @@ def change(data: dict[str, Any], assignments: tuple[str, ...]) -> dict[str, Any]
             continue
         node: Any = changed
         for key in keys[:-1]:
-            node = node.setdefault(key, {}) if isinstance(node, dict) else None
-            if not isinstance(node, dict) or _distribution_of(node):
+            node = node.setdefault(key, {}) if isinstance(node, dict) else _entry(node, key)
+            if not isinstance(node, dict | list) or _distribution_of(node):
                 problems.append(f"--set {assignment}: {key!r} holds a value, not further fields")
                 break
         else:
             try:
-                node[keys[-1]] = yaml.safe_load(text)
+                value = yaml.safe_load(text)
             except yaml.YAMLError:
-                node[keys[-1]] = text
+                value = text
+            if isinstance(node, dict):
+                node[keys[-1]] = value
+            elif _entry(node, keys[-1]) is not None:
+                node[int(keys[-1])] = value
+            else:
+                problems.append(
+                    f"--set {assignment}: {keys[-1]!r} is no entry of a list of {len(node)}; "
+                    "they are counted from 0"
+                )
     if problems:
         raise RecipeError(problems)
     return changed

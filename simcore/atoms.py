@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +55,7 @@ class Window:
 
 @dataclass(frozen=True, eq=False)
 class Atoms:
-    """Atoms at rest: write-protected arrays of equal length.
+    """Atoms at rest, and what is known of their motion: write-protected arrays.
 
     Attributes
     ----------
@@ -69,6 +69,12 @@ class Atoms:
         Index into ``group_names`` of the part of the specimen each atom belongs to, shape (n,).
     group_names
         Names of the parts ("particle", "support").
+    u_aniso_A2
+        Anisotropic mean square displacements <u_i u_j> in Å^2, shape (n, 3, 3), symmetric; where
+        given, atoms move by them and not by their B factors.
+    snapshots_nm
+        Displacements from the resting places in a supplied trajectory, shape (snapshots, n, 3);
+        they hold how atoms move together. An atom without a trajectory has NaN throughout.
     """
 
     numbers: Ints
@@ -76,6 +82,8 @@ class Atoms:
     b_factors_A2: Floats
     groups: Ints
     group_names: tuple[str, ...]
+    u_aniso_A2: Floats | None = None
+    snapshots_nm: Floats | None = None
 
     def __post_init__(self) -> None:
         n = len(self.numbers)
@@ -84,8 +92,24 @@ class Atoms:
             raise ValueError(f"{n} atoms need positions (n, 3), B factors (n,) and groups (n,)")
         if not (np.isfinite(self.positions_nm).all() and np.isfinite(self.b_factors_A2).all()):
             raise ValueError("positions and B factors of atoms must be finite")
+        tensors, snapshots = self.u_aniso_A2, self.snapshots_nm
+        if tensors is not None and not (
+            tensors.shape == (n, 3, 3)
+            and np.isfinite(tensors).all()
+            and np.allclose(tensors, tensors.swapaxes(1, 2), rtol=0, atol=1e-9)
+        ):
+            raise ValueError(f"u_aniso_A2 must be finite symmetric tensors of shape ({n}, 3, 3)")
+        if snapshots is not None:
+            if snapshots.shape != (len(snapshots), n, 3) or len(snapshots) == 0:
+                raise ValueError(f"snapshots_nm must have shape (snapshots, {n}, 3)")
+            lost = np.isnan(snapshots)
+            if np.isinf(snapshots).any() or (lost.any(axis=(0, 2)) != lost.all(axis=(0, 2))).any():
+                raise ValueError("snapshots_nm must be finite, or NaN throughout for an atom")
         for name in ("numbers", "positions_nm", "b_factors_A2", "groups"):
             object.__setattr__(self, name, read_only(getattr(self, name)))
+        for name in ("u_aniso_A2", "snapshots_nm"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, read_only(getattr(self, name)))
 
     @classmethod
     def of(
@@ -108,6 +132,13 @@ class Atoms:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    @property
+    def tensors_A2(self) -> Floats:
+        """Mean square displacements as tensors, shape (n, 3, 3); B / 8 pi^2 where isotropic."""
+        if self.u_aniso_A2 is not None:
+            return self.u_aniso_A2
+        return np.asarray((self.b_factors_A2 / (8 * np.pi**2))[:, None, None] * np.eye(3))
+
     def select(self, keep: npt.NDArray[np.bool_] | Ints) -> Atoms:
         """Return the atoms that a mask or an index array names, in that order."""
         return Atoms(
@@ -116,27 +147,55 @@ class Atoms:
             b_factors_A2=self.b_factors_A2[keep],
             groups=self.groups[keep],
             group_names=self.group_names,
+            u_aniso_A2=None if self.u_aniso_A2 is None else self.u_aniso_A2[keep],
+            snapshots_nm=None if self.snapshots_nm is None else self.snapshots_nm[:, keep],
         )
 
     def moved(self, positions_nm: Floats) -> Atoms:
         """Return the same atoms at other positions, shape (n, 3)."""
-        return Atoms(self.numbers, positions_nm, self.b_factors_A2, self.groups, self.group_names)
+        return replace(self, positions_nm=positions_nm)
+
+    def rotated(self, rotation: Floats, about_nm: npt.ArrayLike = (0.0, 0.0, 0.0)) -> Atoms:
+        """Return the atoms, their tensors and their displacements rotated about a point.
+
+        Parameters
+        ----------
+        rotation
+            Rotation matrix R, shape (3, 3): r -> R (r - about) + about, U -> R U R^T.
+        about_nm
+            The point that stays, (x, y, z).
+        """
+        pivot = np.asarray(about_nm, dtype=np.float64)
+        tensors, snapshots = self.u_aniso_A2, self.snapshots_nm
+        if tensors is not None:
+            tensors = rotation @ tensors @ rotation.T
+            tensors = (tensors + tensors.swapaxes(1, 2)) / 2
+        return replace(
+            self,
+            positions_nm=(self.positions_nm - pivot) @ rotation.T + pivot,
+            u_aniso_A2=tensors,
+            snapshots_nm=None if snapshots is None else snapshots @ rotation.T,
+        )
 
     def __add__(self, other: Atoms) -> Atoms:
+        """Return both; of two trajectories as many snapshots remain as both have."""
         names = (*self.group_names, *(n for n in other.group_names if n not in self.group_names))
         relabel = np.array([names.index(n) for n in other.group_names], dtype=np.int64)
+        isotropic = self.u_aniso_A2 is None and other.u_aniso_A2 is None
         return Atoms(
             numbers=np.concatenate([self.numbers, other.numbers]),
             positions_nm=np.concatenate([self.positions_nm, other.positions_nm]),
             b_factors_A2=np.concatenate([self.b_factors_A2, other.b_factors_A2]),
             groups=np.concatenate([self.groups, relabel[other.groups]]),
             group_names=names,
+            u_aniso_A2=None if isotropic else np.concatenate([self.tensors_A2, other.tensors_A2]),
+            snapshots_nm=_joined(self, other),
         )
 
     def table(self) -> Table:
         """Return the atoms as named columns, as they stand in a dataset's truth."""
         x, y, z = self.positions_nm.T
-        return {
+        columns = {
             "number": self.numbers,
             "x_nm": x,
             "y_nm": y,
@@ -144,3 +203,20 @@ class Atoms:
             "b_factor_A2": self.b_factors_A2,
             "group": self.groups,
         }
+        if self.u_aniso_A2 is not None:
+            for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)):
+                columns[f"u_{'xyz'[i]}{'xyz'[j]}_A2"] = self.u_aniso_A2[:, i, j]
+        return columns
+
+
+def _joined(one: Atoms, two: Atoms) -> Floats | None:
+    """Return the displacements of both; NaN for atoms that come without a trajectory."""
+    known = [len(a.snapshots_nm) for a in (one, two) if a.snapshots_nm is not None]
+    if not known:
+        return None
+    common = min(known)
+    parts = [
+        np.full((common, len(a), 3), np.nan) if a.snapshots_nm is None else a.snapshots_nm[:common]
+        for a in (one, two)
+    ]
+    return np.concatenate(parts, axis=1)

@@ -35,6 +35,12 @@ SUFFIXES: dict[str, str] = {
     "_percent": "percent",
     "_nn": "nanonewton",
     "_gpa": "gigapascal",
+    "_pa": "picoampere",
+    "_sr": "steradian",
+    "_T": "tesla",
+    "_V": "volt",
+    "_g_per_cm3": "gram / centimeter**3",
+    "_gb": "gigabyte",
 }
 
 # How the unit is written beside a number, in figures and messages.
@@ -55,6 +61,9 @@ SYMBOLS: dict[str, str] = {
     "_percent": "%",
     "_nn": "nN",
     "_gpa": "GPa",
+    "_pa": "pA",
+    "_g_per_cm3": "g/cm³",
+    "_gb": "GB",
 }
 
 _NUMBER = re.compile(r"^\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*$")

@@ -8,9 +8,11 @@ latter to the former: ``position = rotation @ crystal_position``.
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import cKDTree
 
 from nanophantom.simcore.atoms import Floats, Ints
 
@@ -176,6 +178,83 @@ def fill(
     if not positions:
         return np.empty((0, 3)), np.empty(0, np.int64)
     return np.concatenate(positions), np.concatenate(sites).astype(np.int64)
+
+
+def centrings(cell_nm: Floats, basis_nm: Floats, kinds: npt.NDArray[Any]) -> Floats:
+    """Return the translations inside a cell that leave a crystal as it is.
+
+    Parameters
+    ----------
+    cell_nm
+        Cell vectors as rows, shape (3, 3).
+    basis_nm
+        Cartesian positions of the cell's atoms, shape (n, 3).
+    kinds
+        What must be equal in atoms that are alike, one row each, shape (n, m).
+
+    Returns
+    -------
+    ndarray
+        Translations, shape (k, 3), the first one zero; four of them in a face-centred cell.
+    """
+    share = np.mod(basis_nm @ np.linalg.inv(cell_nm), 1.0)
+    share[share > 1 - 1e-12] = 0.0
+    _, kind, count = np.unique(np.round(kinds, 9), axis=0, return_inverse=True, return_counts=True)
+    kind = kind.ravel()
+    rarest = np.flatnonzero(kind == count.argmin())
+    tree = cKDTree(share, boxsize=1.0)
+    found = []
+    for shift in share[rarest] - share[rarest[0]]:
+        moved = np.mod(share + shift, 1.0)
+        moved[moved > 1 - 1e-12] = 0.0
+        distance, partner = tree.query(moved)
+        if (distance < 1e-5).all() and (kind[partner] == kind).all():
+            found.append(shift)
+    return np.asarray(np.array(found) @ cell_nm)
+
+
+def across_the_beam(lattice_nm: Floats, centrings_nm: Floats, most: int = 8) -> Floats | None:
+    """Return the shortest two-dimensional cell of a lattice at right angles to the beam.
+
+    Parameters
+    ----------
+    lattice_nm
+        Lattice vectors as rows in the specimen's frame, shape (3, 3).
+    centrings_nm
+        Translations inside a cell, in the same frame, zero among them, shape (k, 3).
+    most
+        Largest index of a lattice vector that is tried.
+
+    Returns
+    -------
+    ndarray or None
+        Vectors a1, a2 as rows (x, y), shape (2, 2), of the smallest area: a1 the shortest along
+        +x if there is one, else the shortest of all; a2 as near to a right angle to it as the
+        lattice allows, with a positive determinant. None if there are no two such vectors.
+    """
+    n = np.array(list(product(range(-most, most + 1), repeat=3)))
+    vectors = (centrings_nm[:, None] + n @ lattice_nm).reshape(-1, 3)
+    length = np.linalg.norm(vectors, axis=1)
+    flat = (np.abs(vectors[:, 2]) < 1e-7) & (length > 1e-6)
+    # shortest first; of equally long ones those along +x, then those nearest to it
+    plane = vectors[flat, :2]
+    angle = np.round(np.abs(np.arctan2(plane[:, 1], plane[:, 0])), 6)
+    plane = plane[np.lexsort([angle, np.round(length[flat], 6)])]
+    if len(plane) == 0:
+        return None
+    size = np.hypot(*plane.T)
+    area = np.abs(plane[0, 0] * plane[:, 1] - plane[0, 1] * plane[:, 0])
+    aside = np.flatnonzero(area > 1e-6 * size[0] * size)
+    if len(aside) == 0:
+        return None
+    smallest = size[0] * size[aside[0]]
+    along_x = (plane[:, 0] > 0) & (np.abs(plane[:, 1]) < 1e-7)
+    first = plane[along_x.argmax() if along_x.any() else 0]
+    turned = first[0] * plane[:, 1] - first[1] * plane[:, 0]
+    least = turned[turned > 1e-6 * smallest].min()
+    # of all second vectors of the smallest area the shortest is nearest to a right angle
+    second = plane[(np.abs(turned - least) < 1e-6 * smallest).argmax()]
+    return np.round(np.stack([first, second]), 12) + 0.0
 
 
 def _translations(lattice: Floats, low: Floats, high: Floats) -> Ints:

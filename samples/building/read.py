@@ -53,6 +53,9 @@ class Structure:
         Every partly occupied site of the supercell and whether it holds an atom.
     notes
         Sentences about choices made on the way.
+    u_aniso_A2
+        Mean square displacements <u_i u_j> that the file states, in its Cartesian frame, Å^2,
+        shape (n, 3, 3), NaN where it states none; None if it states none at all.
     """
 
     numbers: Ints
@@ -63,10 +66,13 @@ class Structure:
     supercell: tuple[int, int, int] = (1, 1, 1)
     drawn: Table = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    u_aniso_A2: Floats | None = None
 
     def __post_init__(self) -> None:
         for name in ("numbers", "positions_nm", "labels", "b_factors_A2"):
             object.__setattr__(self, name, read_only(getattr(self, name)))
+        if self.u_aniso_A2 is not None:
+            object.__setattr__(self, "u_aniso_A2", read_only(self.u_aniso_A2))
 
     @property
     def supercell_nm(self) -> Floats:
@@ -156,6 +162,7 @@ def read_structure(
             **dict(zip(("x_nm", "y_nm", "z_nm"), partial.positions.T / 10, strict=True)),
         },
         notes=(*sites.notes, *notes),
+        u_aniso_A2=atoms.tensors,
     )
 
 
@@ -251,14 +258,18 @@ def _read_cif(path: Path, block: str | None) -> Sites:
         notes = (f"{path.name} states no symmetry; its sites were taken as the whole cell (P 1).",)
     rotations = np.array([op.rot for op in operations]) / gemmi.Op.DEN
     shifts = np.array([op.tran for op in operations]) / gemmi.Op.DEN
-    counts, fractions = [], []
+    counts, fractions, tensors = [], [], []
+    # The operations' rotations in Cartesian axes: r = fraction @ cell, so R = cell^T S cell^-T.
+    turns = cell.T @ rotations @ np.linalg.inv(cell.T)
     for site in structure.sites:
         images = rotations @ np.array(site.fract.tolist()) + shifts
         images -= np.floor(images + 1e-9)
         between = images[:, None] - images[None, :]
         apart = np.linalg.norm((between - np.round(between)) @ cell, axis=2)
         first = (apart < _COINCIDENT_A).argmax(axis=1)  # the first image at the same place
-        fractions.append(images[first == np.arange(len(images))])
+        kept = first == np.arange(len(images))
+        fractions.append(images[kept])
+        tensors.append(turns[kept] @ _tensor(site, structure.cell) @ turns[kept].swapaxes(1, 2))
         counts.append(len(fractions[-1]))
     labels = np.array([site.label for site in structure.sites], dtype=np.str_)
     zero = _states_zero(chosen)
@@ -272,6 +283,9 @@ def _read_cif(path: Path, block: str | None) -> Sites:
         b_factors=np.repeat(b_factors, counts),
         cell=cell,
         notes=notes,
+        tensors=np.concatenate(tensors)
+        if any(s.aniso.nonzero() for s in structure.sites)
+        else None,
     )
 
 
@@ -306,7 +320,18 @@ def _b_factor(site: gemmi.SmallStructure.Site, cell: gemmi.UnitCell, zero: bool)
         return float(B_PER_U * site.u_iso)
     if not site.aniso.nonzero():
         return 0.0 if zero else float("nan")
+    return float(B_PER_U * np.trace(_tensor(site, cell)) / 3)
+
+
+def _tensor(site: gemmi.SmallStructure.Site, cell: gemmi.UnitCell) -> Floats:
+    """Return the site's mean square displacements in Cartesian axes, Å^2, NaN if not stated.
+
+    The file's U refers to the axes a* a, b* b, c* c: R. T. Downs, Rev. Mineral. Geochem. 41
+    (2000) 61.
+    """
+    if not site.aniso.nonzero():
+        return np.full((3, 3), np.nan)
     reciprocal = np.linalg.norm(np.array(cell.frac.mat.tolist()), axis=1)
     to_cartesian = np.array(cell.orth.mat.tolist()) * reciprocal  # columns a a*, b b*, c c*
     tensor = np.array(site.aniso.as_mat33().tolist())
-    return float(B_PER_U * np.trace(to_cartesian @ tensor @ to_cartesian.T) / 3)
+    return np.asarray(to_cartesian @ tensor @ to_cartesian.T)

@@ -33,6 +33,8 @@ class Sites:
     b_factors: Floats
     cell: Floats | None
     notes: tuple[str, ...] = ()
+    tensors: Floats | None = None
+    """Mean square displacements <u_i u_j> in Cartesian axes, Å^2, (n, 3, 3); NaN if not stated."""
 
     def select(self, keep: npt.NDArray[np.bool_] | Ints) -> Sites:
         """Return the sites that a mask or an index array names."""
@@ -43,6 +45,7 @@ class Sites:
             positions=self.positions[keep],
             occupancies=self.occupancies[keep],
             b_factors=self.b_factors[keep],
+            tensors=None if self.tensors is None else self.tensors[keep],
         )
 
     def close_pairs(self, cutoff: float) -> tuple[Ints, Ints, Floats]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
+import numpy.typing as npt
 from ase.data import atomic_numbers, chemical_symbols
 from pydantic import Field
 
@@ -80,6 +81,58 @@ def b_factors(
             values[missing], source = _model(symbol, temperature_k, alone=len(symbols) == 1)
             told.append(f"{symbol} {values[missing][0]:.2f} Å² ({source})")
     return values, f"B factors: {', '.join(told)}."
+
+
+def displacement_tensors(
+    numbers: Ints,
+    stated_A2: Floats | None,
+    factors_A2: Floats,
+    overrides_A2: Mapping[str, float],
+) -> tuple[Floats | None, tuple[str, ...]]:
+    """Return the mean square displacements of every atom as tensors, and sentences about them.
+
+    Those that the file states; for atoms without one, of an overridden element, or with one that
+    has a negative eigenvalue (a failed refinement), the isotropic tensor of the B factor.
+
+    Parameters
+    ----------
+    numbers
+        Atomic numbers, shape (n,).
+    stated_A2
+        Tensors in Å^2, shape (n, 3, 3), NaN where the file states none; None if it states none.
+    factors_A2
+        B factors in Å^2, shape (n,).
+    overrides_A2
+        B factors of the recipe by element.
+
+    Returns
+    -------
+    tensors : ndarray or None
+        Shape (n, 3, 3); None if all atoms move alike in all directions.
+    notes : tuple of str
+    """
+    if stated_A2 is None:
+        return None, ()
+    replaced = np.isin(numbers, [atomic_numbers[symbol] for symbol in overrides_A2])
+    stated = ~np.isnan(stated_A2).any(axis=(1, 2)) & ~replaced
+    possible = np.zeros_like(stated)
+    possible[stated] = np.linalg.eigvalsh(stated_A2[stated]).min(axis=1, initial=np.inf) >= -1e-9
+    isotropic = (factors_A2 / (8 * np.pi**2))[:, None, None] * np.eye(3)
+
+    def told(which: npt.NDArray[np.bool_]) -> str:
+        return ", ".join(chemical_symbols[z] for z in np.unique(numbers[which]))
+
+    notes: tuple[str, ...] = ()
+    if (stated & ~possible).any():
+        notes = (
+            f"Tensors of {(stated & ~possible).sum()} atoms of {told(stated & ~possible)} have "
+            "negative eigenvalues; their B factors were taken instead.",
+        )
+    if not possible.any():
+        return None, notes
+    count = f"{possible.sum()} of {len(numbers)} atoms ({told(possible)})"
+    notes += (f"Anisotropic displacements of {count} are those of the file.",)
+    return np.where(possible[:, None, None], stated_A2, isotropic), notes
 
 
 def _model(symbol: str, temperature_k: float, alone: bool) -> tuple[float, str]:

@@ -25,6 +25,8 @@ class Cell:
     view: tuple[int, int]
     margin: tuple[int, int]
     shape: tuple[int, int]
+    centre_nm: tuple[float, float] = (0.0, 0.0)
+    """Specimen coordinates (y, x) of the view's centre."""
 
     @classmethod
     def around(cls, camera: CountingCamera, path: Path, margin_nm: float) -> Cell:
@@ -63,9 +65,22 @@ class Cell:
     def corner_nm(self) -> tuple[float, float]:
         """Specimen coordinates (y, x) of the centre of the cell's first pixel."""
         (height, width), (my, mx) = self.view, self.margin
+        y, x = self.centre_nm
         return (
-            (-(height - 1) / 2 - my) * self.pixel_nm,
-            (-(width - 1) / 2 - mx) * self.pixel_nm,
+            y + (-(height - 1) / 2 - my) * self.pixel_nm,
+            x + (-(width - 1) / 2 - mx) * self.pixel_nm,
+        )
+
+    @property
+    def window(self) -> Window:
+        """The cell as a window of the specimen, from half a pixel before its first one."""
+        y0, x0 = self.corner_nm
+        half = self.pixel_nm / 2
+        return Window(
+            x0 - half,
+            x0 - half + self.extent_A[1] / 10,
+            y0 - half,
+            y0 - half + self.extent_A[0] / 10,
         )
 
     def atoms_of(self, specimen: HasAtoms, tilt_mrad: tuple[float, float]) -> Atoms:
@@ -73,14 +88,7 @@ class Cell:
 
         Positions are in specimen coordinates (nm, origin at the centre of the view).
         """
-        y0, x0 = self.corner_nm
-        half = self.pixel_nm / 2
-        window = Window(
-            x0 - half,
-            x0 - half + self.extent_A[1] / 10,
-            y0 - half,
-            y0 - half + self.extent_A[0] / 10,
-        )
+        window = self.window
         if tilt_mrad == (0.0, 0.0):
             return specimen.atoms_within(window)
         depth = depth_nm(specimen.atoms_within(window))
@@ -113,6 +121,7 @@ def _tilted(atoms: Atoms, tilt_mrad: tuple[float, float]) -> Atoms:
     )
     z = atoms.positions_nm[:, 2]
     middle = np.array([0.0, 0.0, (z.min() + z.max()) / 2 if len(z) else 0.0])
-    positions = (atoms.positions_nm - middle) @ (about_y @ about_x).T + middle
+    turned = atoms.rotated(about_y @ about_x, middle)
+    positions = turned.positions_nm.copy()
     positions[:, 2] -= positions[:, 2].min(initial=0.0)
-    return atoms.moved(positions)
+    return turned.moved(positions)

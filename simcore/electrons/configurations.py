@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from ase.data import atomic_numbers
 
 from nanophantom.simcore.atoms import Atoms, Window
 from nanophantom.simcore.electrons.cell import Cell, depth_nm
 from nanophantom.simcore.electrons.constants import interaction_constant
 from nanophantom.simcore.electrons.debye_waller import thermal_positions
+from nanophantom.simcore.electrons.finite_projection import FiniteProjection
 from nanophantom.simcore.electrons.grid import Grid
 from nanophantom.simcore.electrons.multislice import Step
 from nanophantom.simcore.electrons.potential import PotentialBuilder
@@ -122,8 +126,13 @@ class Configurations:
 
     def slice_count(self, configuration: int = 0) -> tuple[int, int]:
         """Return the number of slices, and how many of them differ."""
-        keys = [key for _, _, key in self._planes(configuration)]
-        return len(keys), len(set(keys))
+        if self.settings.projection == "finite" and len(self.atoms):
+            n = int(np.ceil(10.0 * self.depth_nm / self.slice_thickness_A)) + 8
+            return n + len(self.layers), n + len(self.layers)
+        positions = self.positions_A(configuration)
+        slices = slice_atoms(positions[:, 2], self.slice_thickness_A, self.atoms.numbers)
+        different = {self._identity(positions, atoms) for _, atoms in slices}
+        return len(slices) + len(self.layers), len(different) + len(self.layers)
 
     def positions_A(self, configuration: int) -> Floats:
         """Return the positions of the atoms of one configuration, from the grid's first sample."""
@@ -134,8 +143,14 @@ class Configurations:
         y0, x0 = self.corner_nm
         return np.asarray(10.0 * (positions - np.array([x0, y0, 0.0])))
 
+    @property
+    def exit_A(self) -> float:
+        """Plane of the exit wave: that of the deepest atom at rest, or layer."""
+        deepest = self.atoms.positions_nm[:, 2].max(initial=0.0)
+        return 10.0 * float(max([deepest, *(layer.z_nm for layer in self.layers)]))
+
     def steps(self, configuration: int, transmit: Transmit | None = None) -> Iterator[Step]:
-        """Give the slices from the entrance to the exit face.
+        """Give the slices from the entrance face, z = 0, to the exit face.
 
         Slices that hold the same atoms at the same places, as in a perfect crystal, are made
         once and given again.
@@ -148,54 +163,91 @@ class Configurations:
             Turns a projected potential (V Å, on the grid) into what is given; by default the
             potential itself is given.
         """
-        planes = self._planes(configuration)
-        repeated = {key for key, n in Counter(key for _, _, key in planes).items() if n > 1}
-        kept: dict[bytes, Images] = {}
-        make = self._maker(configuration)
-        depths = [z for z, _, _ in planes]
-        ends = [*depths[1:], max(depths, default=0.0)]
-        for (z, content, key), end in zip(planes, ends, strict=True):
-            given = kept.get(key)
+        finite = self.settings.projection == "finite" and len(self.atoms) > 0
+        atoms = self._slabs(configuration) if finite else self._slices(configuration)
+        made: dict[bytes, Images] = {}
+        here, given = 0.0, None
+        for plane in heapq.merge(atoms, self._fields(), key=lambda plane: plane.z_A):
+            if given is not None or plane.z_A != here:
+                yield given, plane.z_A - here
+            here, given = plane.z_A, made.get(plane.key)
             if given is None:
-                given = make(content) if transmit is None else transmit(make(content))
-            if key in repeated:
-                kept[key] = given
-            yield given, end - z
+                potential = plane.make()
+                given = potential if transmit is None else transmit(potential)
+            if plane.key:
+                made[plane.key] = given
+        yield given, self.exit_A - here
 
-    def _planes(
-        self, configuration: int
-    ) -> list[tuple[float, npt.NDArray[np.int64] | FieldLayer, bytes]]:
-        """Return depth (Å), content and identity of every slice, in the beam's order."""
+    def _slices(self, configuration: int) -> Iterator[_Plane]:
+        """Give slices of whole atoms."""
         positions, numbers = self.positions_A(configuration), self.atoms.numbers
-        planes: list[tuple[float, npt.NDArray[np.int64] | FieldLayer, bytes]] = []
-        for z, atoms in slice_atoms(positions[:, 2], self.slice_thickness_A, numbers):
-            places = np.rint(positions[atoms, :2] * 1e6).astype(np.int64)
-            rows = np.column_stack([numbers[atoms], places])
-            order = np.lexsort(rows.T)
-            planes.append((z, atoms, rows[order].tobytes()))
-        for i, layer in enumerate(self.layers):
-            planes.append((10.0 * layer.z_nm, layer, b"layer %d" % i))
-        return sorted(planes, key=lambda plane: plane[0])
-
-    def _maker(self, configuration: int) -> Callable[[npt.NDArray[np.int64] | FieldLayer], Images]:
-        """Return the function that makes the projected potential of a slice."""
-        positions, numbers = self.positions_A(configuration), self.atoms.numbers
-        builder = (
-            PotentialBuilder(self.grid, self.numbers_present, self.settings.scattering_factors)
-            if len(self.atoms)
-            else None
+        if not len(numbers):
+            return
+        builder = PotentialBuilder(
+            self.grid,
+            self.numbers_present,
+            self.settings.scattering_factors,
+            ions={atomic_numbers[e]: q for e, q in self.settings.ionic_charges.items()},
         )
+        slices = slice_atoms(positions[:, 2], self.slice_thickness_A, numbers)
+        keys = [self._identity(positions, atoms) for _, atoms in slices]
+        repeated = {key for key, n in Counter(keys).items() if n > 1}
+        for (z, atoms), key in zip(slices, keys, strict=True):
+            x, y, _ = positions[atoms].T
+            make = functools.partial(builder.project, numbers[atoms], x, y)
+            yield _Plane(z, key if key in repeated else b"", make)
 
-        def make(content: npt.NDArray[np.int64] | FieldLayer) -> Images:
-            if isinstance(content, FieldLayer):
-                potential = np.zeros(self.grid.shape)
-                if content.potential_V_nm is not None:
-                    potential += 10.0 * content.potential_V_nm
-                if content.phase_rad is not None:
-                    potential += content.phase_rad / interaction_constant(self.energy_kev)
-                return potential.astype(np.float32)
-            assert builder is not None
-            x, y, _ = positions[content].T
-            return builder.project(numbers[content], x, y)
+    def _slabs(self, configuration: int) -> Iterator[_Plane]:
+        """Give slabs of equal thickness of the three-dimensional potentials."""
+        projection = FiniteProjection(
+            self.grid, self.numbers_present, self.settings.scattering_factors
+        )
+        positions, z = self.positions_A(configuration), 0.0
+        for potential, distance in projection.slabs(
+            self.atoms.numbers, positions, self.slice_thickness_A
+        ):
+            if potential is not None:
+                yield _Plane(z, b"", functools.partial(_itself, potential))
+            z += distance
 
-        return make
+    def _fields(self) -> Iterator[_Plane]:
+        """Give the layers that are fields."""
+        for layer in sorted(self.layers, key=lambda layer: layer.z_nm):
+            yield _Plane(10.0 * layer.z_nm, b"", functools.partial(self._field, layer))
+
+    def _field(self, layer: FieldLayer) -> Images:
+        """Return a layer as a projected potential, V Å."""
+        potential = np.zeros(self.grid.shape)
+        if layer.potential_V_nm is not None:
+            potential += 10.0 * layer.potential_V_nm
+        if layer.phase_rad is not None:
+            potential += layer.phase_rad / interaction_constant(self.energy_kev)
+        return potential.astype(np.float32)
+
+    def _identity(self, positions_A: Floats, atoms: npt.NDArray[np.int64]) -> bytes:
+        """Return what tells a slice from others: elements and places, to 1e-6 Å."""
+        places = np.rint(positions_A[atoms, :2] * 1e6).astype(np.int64)
+        rows = np.column_stack([self.atoms.numbers[atoms], places])
+        return rows[np.lexsort(rows.T)].tobytes()
+
+
+class _Plane(NamedTuple):
+    """Matter that acts in one plane.
+
+    Attributes
+    ----------
+    z_A
+        Where.
+    key
+        Planes of the same key are the same; empty where there is no other.
+    make
+        Gives the projected potential.
+    """
+
+    z_A: float
+    key: bytes
+    make: Callable[[], Images]
+
+
+def _itself(potential: Images) -> Images:
+    return potential

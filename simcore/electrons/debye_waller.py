@@ -18,6 +18,8 @@ from ase.data import atomic_masses, chemical_symbols
 from scipy import constants as codata
 from scipy.special import spence
 
+from nanophantom.simcore.atoms import Atoms
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -132,17 +134,119 @@ def displace(positions: Floats, rms: npt.ArrayLike, rng: np.random.Generator) ->
     ValueError
         If positions are not (n, 3), or rms is negative or has another length.
     """
-    if positions.ndim != 2 or positions.shape[1] != 3:
-        raise ValueError(f"positions must have shape (n, 3), got {positions.shape}")
+    steps = _steps(positions, rng)
     amplitude = np.asarray(rms, dtype=np.float64)
     if amplitude.shape not in ((), positions.shape[:1]):
         raise ValueError(f"rms must be one number or {len(positions)}, got {amplitude.shape}")
     if not np.all((amplitude >= 0) & np.isfinite(amplitude)):
         raise ValueError("rms displacements must be zero or positive, and finite")
-    key = rng.integers(0, 2**64, dtype=np.uint64)
-    steps = _normal_numbers_of_places(positions, key)
     displaced: Floats = positions + amplitude.reshape(-1, 1) * steps
     return displaced
+
+
+def displace_by_tensors(positions: Floats, tensors: Floats, rng: np.random.Generator) -> Floats:
+    """Return atoms displaced by anisotropic thermal motion, each on its own.
+
+    As `displace`; the displacements have the covariance <u_i u_j> = U_ij, as those of L x have
+    for the Cholesky factor U = L L^T and three standard normal numbers x.
+
+    Parameters
+    ----------
+    positions : ndarray, shape (n, 3)
+        Equilibrium positions in Å.
+    tensors : ndarray, shape (n, 3, 3)
+        Mean square displacements in Å^2, symmetric, without negative eigenvalues.
+    rng : numpy.random.Generator
+        Source of the key.
+
+    Raises
+    ------
+    ValueError
+        If shapes don't fit, or a tensor has a negative eigenvalue.
+    """
+    if tensors.shape != (len(positions), 3, 3):
+        raise ValueError(f"tensors must have shape ({len(positions)}, 3, 3), got {tensors.shape}")
+    steps = _steps(positions, rng)
+    displaced: Floats = positions + np.einsum("nij,nj->ni", cholesky_factors(tensors), steps)
+    return displaced
+
+
+def cholesky_factors(tensors: Floats) -> Floats:
+    """Return the lower triangular L with L L^T = U of many tensors, shape (n, 3, 3).
+
+    Unlike LAPACK's, it takes tensors with eigenvalues of zero: an atom that doesn't move along
+    some direction.
+
+    Raises
+    ------
+    ValueError
+        If a tensor has a negative eigenvalue.
+    """
+    slack = 1e-9 * np.abs(tensors).max(axis=(1, 2), initial=0.0) + 1e-30
+    factor = np.zeros_like(tensors)
+    for j in range(3):
+        for i in range(j, 3):
+            rest = tensors[:, i, j] - (factor[:, i, :j] * factor[:, j, :j]).sum(axis=1)
+            if i == j:
+                if not (rest >= -slack).all():
+                    raise ValueError("mean square displacements have a negative eigenvalue")
+                moves = rest > slack
+                factor[:, j, j] = np.sqrt(np.where(moves, rest, 0.0))
+            else:
+                if not (moves | (np.abs(rest) <= np.sqrt(slack * tensors[:, i, i] + slack))).all():
+                    raise ValueError("mean square displacements have a negative eigenvalue")
+                np.divide(rest, factor[:, j, j], out=factor[:, i, j], where=moves)
+    return factor
+
+
+def thermal_positions(atoms: Atoms, configuration: int, rng: np.random.Generator) -> Floats:
+    """Return the atoms of one frozen-phonon configuration.
+
+    Atoms with a trajectory stand where its snapshot has them. The others move by the Einstein
+    model, isotropically by their B factors or anisotropically by their tensors; their displacement
+    depends on the generator's key and their own resting place alone.
+
+    Parameters
+    ----------
+    atoms : Atoms
+    configuration : int
+        Number of the configuration, from 0; it chooses the snapshot.
+    rng : numpy.random.Generator
+        Source of the key of this configuration's Einstein motion.
+
+    Returns
+    -------
+    ndarray, shape (n, 3)
+        Positions in nm.
+
+    Raises
+    ------
+    ValueError
+        If the trajectory has fewer snapshots.
+    """
+    at_rest = atoms.positions_nm * 10.0
+    if atoms.u_aniso_A2 is None:
+        moved = displace(at_rest, rms_displacement(atoms.b_factors_A2), rng) / 10.0
+    else:
+        moved = displace_by_tensors(at_rest, atoms.u_aniso_A2, rng) / 10.0
+    if atoms.snapshots_nm is None:
+        return moved
+    available = len(atoms.snapshots_nm)
+    if not 0 <= configuration < available:
+        raise ValueError(
+            f"there is no thermal configuration {configuration}: the trajectory has {available} "
+            f"snapshots; ask for {available} configurations at most"
+        )
+    snapshot = atoms.snapshots_nm[configuration]
+    return np.where(np.isnan(snapshot), moved, atoms.positions_nm + snapshot)
+
+
+def _steps(positions: Floats, rng: np.random.Generator) -> Floats:
+    """Return three standard normal numbers for each atom, shape (n, 3), by one key."""
+    if positions.ndim != 2 or positions.shape[1] != 3:
+        raise ValueError(f"positions must have shape (n, 3), got {positions.shape}")
+    key = rng.integers(0, 2**64, dtype=np.uint64)
+    return _normal_numbers_of_places(positions, key)
 
 
 def _normal_numbers_of_places(positions: Floats, key: np.uint64) -> Floats:

@@ -97,7 +97,8 @@ class Grid:
             raise ValueError(
                 f"extent_A is {extent_A} with k_max {k_max} 1/Å; each edge is at least 1/k_max"
             )
-        ny, nx = (fast_length(max(int(np.ceil(2 * oversampling * h)), 2 * h + 1)) for h in order)
+        least = [int(np.ceil(2 * oversampling * k_max * edge - 1e-9)) for edge in edges]
+        ny, nx = (fast_length(max(n, 2 * h + 1)) for n, h in zip(least, order, strict=True))
         return cls((ny, nx), (float(extent_A[0]), float(extent_A[1])), float(k_max), shear_A)
 
     @property

@@ -27,12 +27,14 @@ import numpy.typing as npt
 from nanophantom.simcore.electrons import wave_kernels as kernels
 from nanophantom.simcore.electrons.constants import interaction_constant, wavelength
 from nanophantom.simcore.electrons.grid import Grid, frequencies
-from nanophantom.simcore.electrons.potential import PADDING, PotentialBuilder, block_size, blocks
+from nanophantom.simcore.electrons.gridding import PADDING, block_size, blocks
+from nanophantom.simcore.electrons.potential import PotentialBuilder
 from nanophantom.simcore.electrons.scattering import ScatteringTable
 from nanophantom.simcore.electrons.slicing import SLICE_THICKNESS_A, Slice, slice_atoms
 from nanophantom.simcore.fft import Transform
 
 Step = tuple[npt.NDArray[Any] | None, float]  # transmission of a slice, distance to the next one
+Maps = npt.NDArray[Any] | None  # (channels, ny, nx): what to weigh |psi(r)|^2 of a slice with
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class ExitWave:
         intensity, in single precision to 1e-7 a slice (rounding of the transforms).
     n_slices : int
         Number of slices with atoms.
+    watched : (n_slices, channels) float64, or None
+        Mean over the cell of |psi(r)|^2 times each map that was watched, slice by slice.
     """
 
     wave_k: npt.NDArray[Any]
@@ -63,6 +67,7 @@ class ExitWave:
     kept: float
     lost: float
     n_slices: int
+    watched: npt.NDArray[np.float64] | None = None
 
 
 class Multislice:
@@ -155,18 +160,33 @@ class Multislice:
             potential = self._potentials.project(z[atoms], xyz[atoms, 0], xyz[atoms, 1])
             yield potential, end - plane
 
-    def propagate(self, wave_k: npt.NDArray[Any], steps: Iterable[Step]) -> ExitWave:
-        """Send a wave through given slices; see the function `propagate`."""
-        return self.propagate_all([wave_k], steps)[0]
+    def propagate(
+        self, wave_k: npt.NDArray[Any], steps: Iterable[Step], watch: Iterable[Maps] | None = None
+    ) -> ExitWave:
+        """Send a wave through given slices; see `propagate_all`."""
+        return self.propagate_all([wave_k], steps, watch)[0]
 
     def propagate_all(
-        self, waves_k: Sequence[npt.NDArray[Any]], steps: Iterable[Step]
+        self,
+        waves_k: Sequence[npt.NDArray[Any]],
+        steps: Iterable[Step],
+        watch: Iterable[Maps] | None = None,
     ) -> list[ExitWave]:
         """Send several waves through given slices in one pass over them.
 
         Each slice is asked for once, serves all waves, and may then be forgotten: the way to go
         where the transmission functions of a specimen don't fit in memory. A wave under way takes
         the memory of a half transformed array, (ny, 2 order + 1).
+
+        Parameters
+        ----------
+        waves_k, steps
+            As for the function `propagate`.
+        watch : iterable of (channels, ny, nx), optional
+            Maps that weigh |psi(r)|^2 where the wave meets a slice, one stack for each step; it is
+            asked for after the step, so both may be made together. None where there is nothing
+            to watch. The means over the cell are the `ExitWave.watched`; they are exact if maps
+            hold no frequency beyond 2 (Nyquist - k_max).
         """
         waves = [self._admitted(wave_k) for wave_k in waves_k]
         lost = [
@@ -174,22 +194,30 @@ class Multislice:
             for wave_k in waves_k
         ]
         halves = [self._half, *(np.zeros_like(self._half) for _ in waves[1:])]
+        seen: list[list[npt.NDArray[np.float64]]] = [[] for _ in waves]
+        watched = (
+            ((step, None) for step in steps) if watch is None else zip(steps, watch, strict=True)
+        )
         n_slices = 0
         distance = 0.0  # to travel before the next transmission
-        for transmission, step_A in steps:
+        for (transmission, step_A), maps in watched:
             if transmission is None:
                 distance += step_A
                 continue
             self._check_slice(transmission)
             wanted = self.dtype if np.iscomplexobj(transmission) else self._real_type
             transmission = np.ascontiguousarray(transmission, wanted)
+            if maps is not None:
+                maps = self._checked_maps(maps)
             for i, (wave, half) in enumerate(zip(waves, halves, strict=True)):
                 if n_slices == 0:
                     self._fresnel(wave, distance)
                     lost[i] += self._columns(half, None, enter=wave)
                 else:
                     lost[i] += self._columns(half, distance)
-                lost[i] += self._transmit_rows(half, transmission)
+                sums = np.zeros(0 if maps is None else len(maps))
+                lost[i] += self._transmit_rows(half, transmission, maps, sums)
+                seen[i].append(sums / float(self.grid.shape[0] * self.grid.shape[1]))
             distance = step_A
             n_slices += 1
         for i, (wave, half) in enumerate(zip(waves, halves, strict=True)):
@@ -198,7 +226,8 @@ class Multislice:
             else:
                 self._fresnel(wave, distance)
         return [
-            self._exit_wave(wave, loss, n_slices) for wave, loss in zip(waves, lost, strict=True)
+            self._exit_wave(wave, loss, n_slices, None if watch is None else _stacked(sums))
+            for wave, loss, sums in zip(waves, lost, seen, strict=True)
         ]
 
     def _admitted(self, wave_k: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -216,19 +245,43 @@ class Multislice:
                 f"a slice has shape {transmission.shape}; the grid has {self.grid.shape}"
             )
 
-    def _exit_wave(self, wave: npt.NDArray[Any], lost: float, n_slices: int) -> ExitWave:
+    def _checked_maps(self, maps: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if maps.ndim != 3 or maps.shape[1:] != self.grid.shape:
+            raise ValueError(
+                f"maps to watch have shape {maps.shape}; they are (channels, *{self.grid.shape})"
+            )
+        return np.ascontiguousarray(maps, self._real_type)
+
+    def _exit_wave(
+        self,
+        wave: npt.NDArray[Any],
+        lost: float,
+        n_slices: int,
+        watched: npt.NDArray[np.float64] | None,
+    ) -> ExitWave:
         kept = float(np.sum(np.abs(wave.astype(np.complex128)) ** 2))
         if not np.isfinite(kept + lost):
             raise ValueError("the wave is not finite; neither was the incident wave or a slice")
-        return ExitWave(wave, self.grid.extent_A, self.energy_kev, kept, lost, n_slices)
+        return ExitWave(wave, self.grid.extent_A, self.energy_kev, kept, lost, n_slices, watched)
 
-    def _transmit_rows(self, half: npt.NDArray[Any], transmission: npt.NDArray[Any]) -> float:
-        """From psi(y, kx) through psi(y, x) t(y, x) back to psi(y, kx), some rows at a time."""
+    def _transmit_rows(
+        self,
+        half: npt.NDArray[Any],
+        transmission: npt.NDArray[Any],
+        maps: Maps,
+        sums: npt.NDArray[np.float64],
+    ) -> float:
+        """From psi(y, kx) through psi(y, x) t(y, x) back to psi(y, kx), some rows at a time.
+
+        Where there are maps, what they weigh of |psi(y, x)|^2 is added to the sums.
+        """
         rows = self._rows.data
         lost = 0.0
         for start, count in blocks(self.grid.shape[0], len(rows)):
             kernels.widen_rows(half, start, count, rows)
             self._rows.inverse()
+            if maps is not None:
+                kernels.weigh_rows(rows, start, count, maps, sums)
             kernels.transmit(rows, start, count, transmission, self._sigma)
             self._rows.forward()
             lost += kernels.narrow_rows(rows, start, count, half)
@@ -378,6 +431,13 @@ def propagate(
         If a shape does not fit the grid.
     """
     return Multislice(grid, energy_kev, (), tilt_mrad, dtype=dtype).propagate(wave_k, steps)
+
+
+def _stacked(sums: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    """Return what was watched as (n_slices, channels); zero where nothing was."""
+    channels = max((len(s) for s in sums), default=0)
+    padded = [s if len(s) else np.zeros(channels) for s in sums]
+    return np.array(padded, np.float64).reshape(len(sums), channels)
 
 
 def plane_wave(grid: Grid) -> npt.NDArray[np.complex128]:

@@ -16,7 +16,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 from ase.data import atomic_numbers
-from scipy.special import k0, k1
+from scipy.special import erfc, k0, k1
 
 from nanophantom.simcore.electrons.constants import POTENTIAL_CONSTANT_V_A2
 
@@ -102,6 +102,61 @@ def projected_potential(Z: int, r: npt.ArrayLike, table: ScatteringTable = "loba
         terms = 2 * np.pi * a * k0(2 * np.pi * distance * np.sqrt(b))
         terms = terms + np.pi * c / d * np.exp(-((np.pi * distance) ** 2) / d)
     return np.asarray(POTENTIAL_CONSTANT_V_A2 * terms.sum(axis=-1))
+
+
+def scattering_factor_behind(
+    Z: int, k: npt.ArrayLike, z_A: npt.ArrayLike, table: ScatteringTable = "lobato"
+) -> Floats:
+    """Return the share of an atom's scattering factor that lies behind a plane.
+
+    The potential of an atom is the transform of f_e in three dimensions. Transformed back along
+    the beam only it is f(k, z), and this is the integral of f(k, z) from `z_A` to infinity: f_e / 2
+    for the plane through the nucleus. In closed form, as with kappa^2 = k^2 + 1/b::
+
+        1 / (kappa^2 + q^2)    ->  exp(-u) / (2 kappa^2)              u = 2 pi kappa z
+        1 / (kappa^2 + q^2)^2  ->  exp(-u) (2 + u) / (4 kappa^4)
+        exp(-d q^2)            ->  erfc(pi z / sqrt(d)) / 2
+
+    Parameters
+    ----------
+    Z : int
+        Atomic number, 1 to 103.
+    k : array_like
+        Spatial frequency across the beam, 1/Å.
+    z_A : array_like
+        Distance from the nucleus to the plane along the beam, Å, zero or positive. It is broadcast
+        against `k`.
+    table : {"lobato", "kirkland"}
+        As for `scattering_factor`.
+
+    Returns
+    -------
+    ndarray, of the common shape of k and z_A
+        Å.
+
+    Raises
+    ------
+    ValueError
+        If z_A is negative, or the element or the table is unknown.
+    """
+    distance = np.asarray(z_A, dtype=np.float64)[..., np.newaxis]
+    if not np.all(distance >= 0):
+        raise ValueError("z_A must not be negative: use f_e minus the share on the other side")
+    k_squared = np.asarray(k, dtype=np.float64)[..., np.newaxis] ** 2
+    if table == "lobato":
+        # a (2 + b q^2) / (1 + b q^2)^2 = (a / b) / (1/b + q^2) + (a / b^2) / (1/b + q^2)^2
+        a, b = _coefficients(Z, table).reshape(2, 5)
+        kappa_squared = k_squared + 1 / b
+        u = 2 * np.pi * np.sqrt(kappa_squared) * distance
+        once = 1 / (2 * b * kappa_squared)
+        terms = a * np.exp(-u) * once * (1 + once * (2 + u))
+    else:
+        a, b, c, d = _coefficients(Z, table).reshape(4, 3)
+        kappa_squared = k_squared + b
+        u = 2 * np.pi * np.sqrt(kappa_squared) * distance
+        terms = a * np.exp(-u) / (2 * kappa_squared)
+        terms = terms + c * np.exp(-d * k_squared) * erfc(np.pi * distance / np.sqrt(d)) / 2
+    return np.asarray(terms.sum(axis=-1))
 
 
 def _coefficients(Z: int, table: str) -> Floats:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nanophantom.simcore.models import Model
 
@@ -29,3 +29,17 @@ class Multislice(Model):
     takes 0.6 nm and the radius to which the lens spreads a point."""
     scattering_factors: Literal["lobato", "kirkland"] = "lobato"
     """Table of electron scattering factors."""
+    projection: Literal["infinite", "finite"] = "infinite"
+    """Give each atom's whole potential to one slice, or to every slice what lies in it."""
+    ionic_charges: dict[str, int] = Field(default_factory=dict)
+    """Elements that scatter as ions, {O: -2}; the others are neutral atoms. The specimen as a
+    whole must be neutral. Infinite projection only."""
+
+    @model_validator(mode="after")
+    def _ions_are_projected(self) -> Self:
+        if self.ionic_charges and self.projection == "finite":
+            raise ValueError(
+                "ionic_charges need projection: infinite; the field of a charge reaches through "
+                "all slices"
+            )
+        return self

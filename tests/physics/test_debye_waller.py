@@ -7,12 +7,16 @@ from scipy import constants as codata
 from scipy.integrate import quad
 from scipy.stats import kstest
 
+from nanophantom.simcore.atoms import Atoms
 from nanophantom.simcore.electrons.debye_waller import (
     _debye_temperatures,
     b_factor_debye,
+    cholesky_factors,
     debye_temperature,
     displace,
+    displace_by_tensors,
     rms_displacement,
+    thermal_positions,
 )
 
 
@@ -213,3 +217,127 @@ def test_positions_and_amplitudes_must_fit():
         displace(np.zeros((4, 3)), np.full(3, 0.1), rng)
     with pytest.raises(ValueError, match="zero or positive"):
         displace(np.zeros((4, 3)), -0.1, rng)
+
+
+# --- anisotropic motion ---
+
+U_A2 = np.array([[0.020, 0.004, -0.003], [0.004, 0.011, 0.002], [-0.003, 0.002, 0.006]])
+
+
+def turn(x, y, z):
+    """Return a rotation about x, then y, then z."""
+    matrix = np.eye(3)
+    for axis, angle in enumerate((x, y, z)):
+        i, j = (axis + 1) % 3, (axis + 2) % 3
+        step = np.eye(3)
+        step[i, i] = step[j, j] = np.cos(angle)
+        step[i, j], step[j, i] = -np.sin(angle), np.sin(angle)
+        matrix = step @ matrix
+    return matrix
+
+
+def anisotropic(n, tensor):
+    """Return n atoms in random places with one tensor, at 1000 times the density of matter."""
+    places = np.random.default_rng(3).uniform(0, 5, (n, 3))
+    one = Atoms.of(np.full(n, 38), places, 0.5)
+    return Atoms(
+        one.numbers,
+        one.positions_nm,
+        one.b_factors_A2,
+        one.groups,
+        one.group_names,
+        u_aniso_A2=np.broadcast_to(tensor, (n, 3, 3)).copy(),
+    )
+
+
+def test_displacements_have_the_covariance_of_the_tensor():
+    """<u_i u_j> = U_ij; an entry's variance over n atoms is (U_ii U_jj + U_ij^2) / n."""
+    n = 200_000
+    atoms = anisotropic(n, U_A2)
+    moved = thermal_positions(atoms, 0, np.random.default_rng(1))
+    u = 10 * (moved - atoms.positions_nm)
+    spread = np.sqrt((np.outer(np.diag(U_A2), np.diag(U_A2)) + U_A2**2) / n)
+    assert (np.abs(u.T @ u / n - U_A2) < 4 * spread).all()
+    assert (np.abs(u.mean(axis=0)) < 4 * np.sqrt(np.diag(U_A2) / n)).all()
+
+
+def test_an_isotropic_tensor_is_a_b_factor():
+    """U = B / (8 pi^2) in every direction gives bit-identical displacements."""
+    b = np.array([0.3, 0.62, 1.5])
+    places = np.random.default_rng(3).uniform(0, 5, (3, 3))
+    plain = Atoms.of([8, 22, 38], places, b)
+    tensors = Atoms(
+        plain.numbers, places, b, plain.groups, plain.group_names, u_aniso_A2=plain.tensors_A2
+    )
+    one, two = (thermal_positions(a, 0, np.random.default_rng(6)) for a in (plain, tensors))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_b_factors_move_atoms_as_displace_does():
+    """In nm what `displace` gives in Å, to the last bit but one."""
+    atoms = Atoms.of(np.full(50, 79), np.random.default_rng(3).uniform(0, 5, (50, 3)), 0.62)
+    positions = thermal_positions(atoms, 4, np.random.default_rng(6))
+    expected = displace(
+        atoms.positions_nm * 10, rms_displacement(atoms.b_factors_A2), np.random.default_rng(6)
+    )
+    np.testing.assert_allclose(positions * 10, expected, rtol=4e-16)
+
+
+def test_a_rotated_crystal_moves_along_rotated_axes():
+    """The covariance of rotated atoms is R U R^T, whose eigenvalues are those of U."""
+    rotation = turn(0.3, -1.1, 2.0)
+    atoms = anisotropic(2, U_A2).rotated(rotation, (1.0, 2.0, 3.0))
+    np.testing.assert_allclose(atoms.u_aniso_A2[0], rotation @ U_A2 @ rotation.T, atol=1e-17)
+    np.testing.assert_allclose(
+        np.linalg.eigvalsh(atoms.u_aniso_A2[0]), np.linalg.eigvalsh(U_A2), rtol=1e-12
+    )
+    back = atoms.rotated(rotation.T, (1.0, 2.0, 3.0))
+    np.testing.assert_allclose(back.u_aniso_A2[1], U_A2, atol=1e-16)
+    np.testing.assert_allclose(back.positions_nm, anisotropic(2, U_A2).positions_nm, atol=1e-14)
+
+
+def test_rotated_displacements_scatter_like_the_rotated_tensor():
+    """The mean of exp(2 pi i k u) is exp(-2 pi^2 k U k), for k in any direction."""
+    rotation, n = turn(0.7, 0.2, -0.4), 200_000
+    atoms = anisotropic(n, U_A2).rotated(rotation)
+    u = 10 * (thermal_positions(atoms, 0, np.random.default_rng(2)) - atoms.positions_nm)
+    for k in np.array([[1.0, 0, 0], [0, 1.2, 0.5], [-0.4, 0.8, 1.1]]):
+        expected = np.exp(-2 * np.pi**2 * k @ rotation @ U_A2 @ rotation.T @ k)
+        assert abs(np.exp(2j * np.pi * u @ k).mean() - expected) < 4 / np.sqrt(n)
+
+
+def test_an_atom_with_a_tensor_moves_alike_whatever_else_is_in_view():
+    atoms = anisotropic(300, U_A2)
+    some = np.random.default_rng(5).permutation(300)[:100]
+    everything = thermal_positions(atoms, 0, np.random.default_rng(4))
+    np.testing.assert_array_equal(
+        thermal_positions(atoms.select(some), 0, np.random.default_rng(4)), everything[some]
+    )
+
+
+def test_cholesky_factors_of_tensors_without_motion_along_some_direction():
+    """Flat, linear and no motion; L L^T = U to rounding, where LAPACK would refuse."""
+    line = np.outer([1.0, 2, -1], [1.0, 2, -1]) * 1e-3
+    plane = line + np.outer([0.0, 1, 1], [0.0, 1, 1]) * 2e-3
+    tensors = np.stack([U_A2, line, plane, np.zeros((3, 3)), np.diag([0.0, 0.01, 0.0])])
+    factor = cholesky_factors(tensors)
+    np.testing.assert_allclose(factor @ factor.swapaxes(1, 2), tensors, atol=1e-12)
+    np.testing.assert_array_equal(factor, np.tril(factor))
+
+
+def test_impossible_tensors_are_refused():
+    rng = np.random.default_rng(0)
+    for bad in (np.diag([0.01, -0.001, 0.01]), [[0.0, 0.01, 0], [0.01, 0.1, 0], [0, 0, 0.1]]):
+        with pytest.raises(ValueError, match="negative eigenvalue"):
+            displace_by_tensors(np.zeros((1, 3)), np.array([bad]), rng)
+    with pytest.raises(ValueError, match=r"tensors must have shape \(4, 3, 3\)"):
+        displace_by_tensors(np.zeros((4, 3)), np.zeros((3, 3, 3)), rng)
+
+
+def test_tensors_stand_in_the_table_of_atoms():
+    table = anisotropic(2, U_A2).table()
+    assert [n for n in table if n.startswith("u_")] == [
+        "u_xx_A2", "u_yy_A2", "u_zz_A2", "u_xy_A2", "u_xz_A2", "u_yz_A2",
+    ]  # fmt: skip
+    assert table["u_xz_A2"].tolist() == [-0.003, -0.003]
+    assert "u_xx_A2" not in Atoms.of([6], [[0, 0, 0]], 0.5).table()

@@ -13,9 +13,12 @@ from pydantic import ValidationError
 from scipy.spatial import cKDTree
 
 from nanophantom.samples._family import Sample
+from nanophantom.samples.amorphous_film import AmorphousFilm
 from nanophantom.samples.building.thermal import b_factors
 from nanophantom.samples.crystal import Crystal
+from nanophantom.samples.magnetic_particles import MagneticParticles
 from nanophantom.samples.nanoparticle_on_support import NanoparticleOnSupport, carve
+from nanophantom.samples.stack import Stack
 from nanophantom.samples.structure import StructureSample
 from nanophantom.simcore.atoms import Window
 from nanophantom.simcore.electrons.debye_waller import b_factor_debye
@@ -25,7 +28,14 @@ from nanophantom.simcore.specimens import HasAtoms
 GOLD = 0.40782
 NEIGHBOUR = GOLD / np.sqrt(2)
 VIEW = Window.centred(8, 8)
-SMALL = [Crystal.small(), StructureSample.small(), NanoparticleOnSupport.small()]
+SMALL = [
+    Crystal.small(),
+    StructureSample.small(),
+    NanoparticleOnSupport.small(),
+    AmorphousFilm.small(),
+    Stack.small(),
+    MagneticParticles.small(),
+]
 
 
 def neighbours(positions_nm: np.ndarray, distance_nm: float) -> np.ndarray:
@@ -366,3 +376,99 @@ def test_an_element_alone_without_a_debye_temperature_is_assumed():
 def test_a_b_factor_for_an_element_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match=r"^b_factors_A2: there is no 'Sr' in this structure"):
         b_factors(np.array([79]), np.array([np.nan]), {"Sr": 0.5}, 293.0)
+
+
+# --- anisotropic displacements from a CIF ---
+
+ANISOTROPIC_CIF = """data_test
+_cell_length_a 3.0
+_cell_length_b 4.0
+_cell_length_c 7.0
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma {gamma}
+loop_
+_space_group_symop_operation_xyz
+x,y,z
+{symmetry}
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_U_iso_or_equiv
+Au1 Au 0.1 0.2 0.3 0.013
+C1 C 0.6 0.6 0.9 0.02
+loop_
+_atom_site_aniso_label
+_atom_site_aniso_U_11
+_atom_site_aniso_U_22
+_atom_site_aniso_U_33
+_atom_site_aniso_U_23
+_atom_site_aniso_U_13
+_atom_site_aniso_U_12
+Au1 {tensor}
+"""
+
+
+def cif(path, gamma=90, symmetry="-y,x,z+1/2", tensor="0.01 0.02 0.009 0.001 0.002 0.003"):
+    if symmetry == "-y,x,z+1/2":
+        text = ANISOTROPIC_CIF.replace("_cell_length_b 4.0", "_cell_length_b 3.0")
+    else:
+        text = ANISOTROPIC_CIF
+    path.write_text(text.format(gamma=gamma, symmetry=symmetry, tensor=tensor))
+    return str(path)
+
+
+def test_symmetry_rotates_a_sites_tensor_and_so_does_the_zone_axis(tmp_path):
+    """A quarter turn about c: U_11 and U_22 change places. Then the crystal is turned."""
+    foil = Crystal(file=cif(tmp_path / "four.cif"), zone_axis=(1, 0, 0)).make(Run(0))
+    gold = foil.sites.numbers == 79
+    first, second = foil.sites.u_aniso_A2[gold]
+    stated = np.array([[0.01, 0.003, 0.002], [0.003, 0.02, 0.001], [0.002, 0.001, 0.009]])
+    quarter = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    np.testing.assert_allclose(first, stated, atol=1e-12)
+    np.testing.assert_allclose(second, quarter @ stated @ quarter.T, atol=1e-12)
+    # carbon has no tensor: the isotropic one of its U
+    np.testing.assert_allclose(foil.sites.u_aniso_A2[~gold][0], 0.02 * np.eye(3), atol=1e-12)
+    atoms = foil.atoms_within(Window.centred(1, 1))
+    along_beam = {round(float(u), 6) for u in atoms.u_aniso_A2[atoms.numbers == 79][:, 2, 2]}
+    assert along_beam == {0.01, 0.02}
+    assert "Anisotropic displacements of 2 of 4 atoms (Au) are those of the file." in foil.notes
+
+
+def test_tensors_of_an_oblique_cell_are_those_of_cartesian_axes(tmp_path):
+    """gamma = 60: N = A diag(a*, b*, c*), with a* = 1 / (a sin gamma), along a, b, c."""
+    path = cif(tmp_path / "oblique.cif", 60, "-x,-y,-z", "0.012 0.012 0.012 0 0 0.006")
+    foil = Crystal(file=path).make(Run(0))
+    sine, cosine = np.sin(np.pi / 3), np.cos(np.pi / 3)
+    to_cartesian = np.array([[1, cosine, 0], [0, sine, 0], [0, 0, 1]]) @ np.diag(
+        [1 / sine, 1 / sine, 1]
+    )
+    stated = np.array([[0.012, 0.006, 0], [0.006, 0.012, 0], [0, 0, 0.012]])
+    expected = to_cartesian @ stated @ to_cartesian.T
+    for tensor in foil.sites.u_aniso_A2[foil.sites.numbers == 79]:  # inversion keeps a tensor
+        np.testing.assert_allclose(tensor, expected, atol=1e-12)
+
+
+def test_a_recipes_b_factor_and_failed_refinements_replace_tensors(tmp_path):
+    path = cif(tmp_path / "four.cif")
+    plain = Crystal(file=path, b_factors_A2={"Au": 0.6}).make(Run(0))
+    assert plain.sites.u_aniso_A2 is None
+    failed = cif(tmp_path / "failed.cif", tensor="0.01 -0.02 0.009 0.001 0.002 0.003")
+    foil = Crystal(file=failed).make(Run(0))
+    assert foil.sites.u_aniso_A2 is None
+    assert any("negative eigenvalues" in note for note in foil.notes)
+
+
+def test_uio66_moves_as_its_refinement_says():
+    """The measured block states tensors; a finite piece turns them with it."""
+    common = {"file": "uio66.cif", "block": "UiO66_COD4512072", "occupancy": "draw"}
+    common["occupancies"] = {"O5": 0}
+    plain = StructureSample(**common).make(Run(0)).atoms
+    turned = StructureSample(**common, rotate_x_deg=90).make(Run(0)).atoms
+    zirconium = plain.numbers == 40
+    trace = np.trace(plain.u_aniso_A2[zirconium], axis1=1, axis2=2) / 3
+    np.testing.assert_allclose(8 * np.pi**2 * trace, plain.b_factors_A2[zirconium], rtol=0.05)
+    np.testing.assert_allclose(turned.u_aniso_A2[:, 2, 2], plain.u_aniso_A2[:, 1, 1], atol=1e-12)

@@ -22,7 +22,7 @@ from nanophantom.simcore.electrons.stem.detectors import Detector, Weights
 from nanophantom.simcore.electrons.stem.gram import GramMatrices
 from nanophantom.simcore.electrons.stem.probe import Probe, lattice
 from nanophantom.simcore.electrons.stem.s_matrix import gram_matrices
-from nanophantom.simcore.electrons.stem.scan import Signals, Slices, scan
+from nanophantom.simcore.electrons.stem.scan import Device, Signals, Slices, scan
 from nanophantom.simcore.electrons.transmission import Transmission
 
 Floats = npt.NDArray[np.float64]
@@ -47,6 +47,8 @@ class ScanEngine:
         Memory for slices and waves.
     tilt_mrad : (x, y)
         Direction of the beam.
+    device : {"cpu", "gpu"}
+        Where waves are propagated.
     """
 
     probe: Probe
@@ -56,6 +58,7 @@ class ScanEngine:
     fineness: int
     budget_bytes: int
     tilt_mrad: tuple[float, float] = (0.0, 0.0)
+    device: Device = "cpu"
 
     @cached_property
     def weights(self) -> Weights:
@@ -83,12 +86,18 @@ class ScanEngine:
             self.grid,
             self.weights,
             self.tilt_mrad,
+            device=self.device,
         )
 
     def gram(self, configuration: int) -> GramMatrices:
         """Return the Gram matrices of one configuration by its scattering matrix."""
         return gram_matrices(
-            self.probe, self.slices(configuration), self.grid, self.weights, self.tilt_mrad
+            self.probe,
+            self.slices(configuration),
+            self.grid,
+            self.weights,
+            self.tilt_mrad,
+            device=self.device,
         )
 
     def warm_up(self) -> None:

@@ -74,6 +74,15 @@ class GramMatrices:
     blocks: Sequence[Block]
     kept: npt.NDArray[np.float64] | None = None
 
+    def __post_init__(self) -> None:
+        for block in self.blocks:
+            n = len(block.beams)
+            if block.matrices.shape != (len(self.names), n, n):
+                raise ValueError(
+                    f"a block of {n} beams has matrices of shape {block.matrices.shape}; for "
+                    f"{len(self.names)} signals it is {(len(self.names), n, n)}"
+                )
+
     def mean_kept(self) -> float:
         """Return the part of a probe's intensity that stayed, averaged over its positions."""
         kept = np.ones(len(self.beams)) if self.kept is None else self.kept

@@ -6,8 +6,6 @@ of the cell is propagated, so that sums of them are exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 
@@ -16,7 +14,7 @@ from nanophantom.simcore.electrons.multislice import ExitWave
 from nanophantom.simcore.electrons.stem.detectors import Weights
 from nanophantom.simcore.electrons.stem.gram import Block, GramMatrices, gram
 from nanophantom.simcore.electrons.stem.probe import Beams, Probe
-from nanophantom.simcore.electrons.stem.scan import Slices, exit_waves
+from nanophantom.simcore.electrons.stem.scan import Device, Slices, exit_waves
 
 Complexes = npt.NDArray[np.complex64]
 
@@ -34,19 +32,17 @@ def scattering_matrix(
     place: npt.NDArray[np.int64],
     tilt_mrad: tuple[float, float] = (0.0, 0.0),
     threads: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    device: Device = "cpu",
 ) -> tuple[Complexes, npt.NDArray[np.float64]]:
     """Propagate every beam.
 
     Parameters
     ----------
     beams : Beams
-    slices, grid, energy_kev, tilt_mrad, threads
+    slices, grid, energy_kev, tilt_mrad, threads, device
         As for `exit_waves`.
     place : (q,) int
         Which coefficients of the flattened exit waves to keep.
-    progress
-        Called with the number of a beam when it is done.
 
     Returns
     -------
@@ -65,11 +61,11 @@ def scattering_matrix(
 
     def read(b: int, out: ExitWave) -> float:
         matrix[b] = out.wave_k.reshape(-1)[place]
-        if progress is not None:
-            progress(b)
         return out.kept
 
-    kept = exit_waves(make, len(beams), slices, grid, energy_kev, read, tilt_mrad, threads)
+    kept = exit_waves(
+        make, len(beams), slices, grid, energy_kev, read, tilt_mrad, threads, device=device
+    )
     return matrix, np.array(kept)
 
 
@@ -80,6 +76,7 @@ def gram_matrices(
     weights: Weights,
     tilt_mrad: tuple[float, float] = (0.0, 0.0),
     threads: int | None = None,
+    device: Device = "cpu",
 ) -> GramMatrices:
     """Make the Gram matrices of a specimen for every probe within an aperture: exact.
 
@@ -87,14 +84,14 @@ def gram_matrices(
     ----------
     probe : Probe
         Its aperture decides the beams.
-    slices, grid, tilt_mrad, threads
+    slices, grid, tilt_mrad, threads, device
         As for `exit_waves`.
     weights : Weights
         Of the detectors, on the grid's `wave_frequencies`.
     """
     beams = Beams.inside(grid, probe)
     matrix, kept = scattering_matrix(
-        beams, slices, grid, probe.energy_kev, weights.place, tilt_mrad, threads
+        beams, slices, grid, probe.energy_kev, weights.place, tilt_mrad, threads, device
     )
     block = Block(np.arange(len(beams)), gram(matrix, weights, threads))
     return GramMatrices(probe, beams, grid, weights.names, [block], kept)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from nanophantom.simcore import parallel
-from nanophantom.simcore.electrons import wave_kernels
+from nanophantom.simcore.arrays import backend
+from nanophantom.simcore.electrons import batch, wave_kernels
 from nanophantom.simcore.electrons.grid import Grid
 from nanophantom.simcore.electrons.multislice import ExitWave, Multislice, Step
 from nanophantom.simcore.electrons.stem.detectors import Weights
 from nanophantom.simcore.electrons.stem.probe import Beams, Probe
 
 Floats = npt.NDArray[np.float64]
+Device = Literal["cpu", "gpu"]
 Steps = Callable[[], Iterable[Step]]
 """Gives the slices from the first to the last, each time it is called."""
 
@@ -88,6 +90,7 @@ def exit_waves(
     tilt_mrad: tuple[float, float] = (0.0, 0.0),
     threads: int | None = None,
     dtype: npt.DTypeLike = "complex64",
+    device: Device = "cpu",
 ) -> list[Any]:
     """Send many waves through slices and read something off each exit wave.
 
@@ -103,7 +106,14 @@ def exit_waves(
         Called with index and exit wave; the results are returned in order, the waves forgotten.
     threads
         Waves under way at the same time; the result doesn't depend on it.
+    device : {"cpu", "gpu"}
+        Where to calculate. On a GPU (CuPy) waves go through the slices in batches.
     """
+    if device == "gpu":
+        given = slices.steps if slices.kept is None else slices.kept
+        return batch.exit_waves(
+            waves_k, count, given, grid, energy_kev, read, tilt_mrad, backend("cupy"), dtype
+        )
     make = waves_k if callable(waves_k) else waves_k.__getitem__
     engine = functools.partial(Multislice, grid, energy_kev, (), tilt_mrad, dtype=dtype)
     kept = slices.kept
@@ -134,6 +144,7 @@ def scan(
     tilt_mrad: tuple[float, float] = (0.0, 0.0),
     threads: int | None = None,
     dtype: npt.DTypeLike = "complex64",
+    device: Device = "cpu",
 ) -> Signals:
     """Scan a probe and weigh what arrives on detectors.
 
@@ -146,7 +157,7 @@ def scan(
     grid : Grid
     weights : Weights
         On the grid's `wave_frequencies`.
-    tilt_mrad, threads, dtype
+    tilt_mrad, threads, dtype, device
         As for `exit_waves`.
     """
     positions = np.asarray(positions_A, np.float64).reshape(-1, 2)
@@ -164,7 +175,16 @@ def scan(
         return sums, out.kept, out.lost
 
     found = exit_waves(
-        make, len(positions), slices, grid, probe.energy_kev, read, tilt_mrad, threads, dtype
+        make,
+        len(positions),
+        slices,
+        grid,
+        probe.energy_kev,
+        read,
+        tilt_mrad,
+        threads,
+        dtype,
+        device,
     )
     values, kept, lost = zip(*found, strict=True)
     return Signals(np.array(values), np.array(kept), np.array(lost))
