@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 
 
-
 @dataclass(frozen=True, eq=False)
 class ScanImages:
     """All that is needed to compute the images of a scan.
@@ -68,6 +67,8 @@ class ScanImages:
         How the scattering is computed.
     notes
         Sentences about that.
+    configurations_of_frame
+        How many of the thermal configurations each frame averages; none averages all.
     """
 
     engine: ScanEngine
@@ -81,6 +82,7 @@ class ScanImages:
     step_nm: float
     method: Method
     notes: tuple[str, ...]
+    configurations_of_frame: tuple[int, ...] | None = None
 
     @classmethod
     def plan(
@@ -94,7 +96,14 @@ class ScanImages:
         )
         cell = Cell.around(stem.scan, path.reach, margin_nm(stem, specimen, probes))
         engine = scan_engine(stem, specimen, cell, probes[0], run)
-        method, notes = choose_method(stem, specimen, engine, probes, path, len(foci))
+        method, notes = choose_method(
+            stem, specimen, engine, probes, path, cell.corner_nm, len(foci)
+        )
+        if stem.configurations_of_frame is not None and not method.gives_series:
+            raise ValueError(
+                "instrument.configurations_of_frame needs images that are Fourier series; set "
+                "calculation.method: scattering-matrix"
+            )
         return cls(
             engine=engine,
             atoms=engine.configurations.atoms,
@@ -107,6 +116,7 @@ class ScanImages:
             step_nm=stem.scan.pixel_size_nm,
             method=method,
             notes=notes,
+            configurations_of_frame=stem.configurations_of_frame,
         )
 
     # --- the parts -----------------------------------------------------------------------------
@@ -131,7 +141,7 @@ class ScanImages:
     @property
     def _lines_a_part(self) -> int:
         """Lines that make some hundred positions, so that a part is worth a worker's while."""
-        return max(1, 256 // self.path.t_s.shape[2])
+        return max(1, self.method.positions_a_part // int(self.path.t_s.shape[2]))
 
     def make(self, name: str) -> Mapping[str, Array]:
         """Make a part."""
@@ -156,10 +166,11 @@ class ScanImages:
         width = self.path.t_s.shape[2]
         lines = slice(line * width, (line + self._lines_a_part) * width)
         positions = self.path.positions_A(frame, self.corner_nm)[lines]
+        scan = self.method.scanner(self.engine, configuration)
         values, kept = 0.0, 0.0
         for focus, share in zip(self.foci_A, self.shares, strict=True):
             probe = self.probes[frame].defocused(float(focus))
-            found = self.method.scan(self.engine, configuration, probe, positions)
+            found = scan(probe, positions)
             values = values + share * found.values
             kept += float(share * found.kept.mean())
         return {"values": np.asarray(values), "kept": np.array(kept)}
@@ -184,7 +195,10 @@ class ScanImages:
         shape = self.path.t_s.shape[1:]
         names = self.engine.weights.names
         if self.is_series:
-            image = self._mean_series(self._states.index(self.probes[i]), parts)
+            names_averaged = self.part_names()
+            if self.configurations_of_frame is not None:
+                names_averaged = names_averaged[: self.configurations_of_frame[i]]
+            image = self._mean_series(self._states.index(self.probes[i]), parts, names_averaged)
             corner = self.corner_nm if self.method.in_cell else (0.0, 0.0)
             values = image.blurred(self.source_sigma_A).at(self.path.positions_A(i, corner))
             return {name: v.reshape(shape) for name, v in zip(names, values, strict=True)}
@@ -203,9 +217,17 @@ class ScanImages:
 
     def at_rest(self, parts: Parts) -> dict[str, Floats] | None:
         """Return the signals of the first frame's optics without drift; None if not at hand."""
-        if not self.is_series:
+        return self._still(parts, self.part_names()) if self.is_series else None
+
+    def held_back(self, parts: Parts) -> tuple[int, dict[str, Floats]] | None:
+        """Return the configurations that no frame averages: how many, and their mean at rest."""
+        if self.configurations_of_frame is None:
             return None
-        image = self._mean_series(0, parts).blurred(self.source_sigma_A)
+        unseen = self.part_names()[max(self.configurations_of_frame) :]
+        return (len(unseen), self._still(parts, unseen)) if unseen else None
+
+    def _still(self, parts: Parts, averaged: Sequence[str]) -> dict[str, Floats]:
+        image = self._mean_series(0, parts, averaged).blurred(self.source_sigma_A)
         still = self.path.still()
         corner = self.corner_nm if self.method.in_cell else (0.0, 0.0)
         values = image.at(still.positions_A(0, corner))
@@ -213,8 +235,8 @@ class ScanImages:
         names = self.engine.weights.names
         return {name: v.reshape(shape) for name, v in zip(names, values, strict=True)}
 
-    def _mean_series(self, state: int, parts: Parts) -> FourierImage:
-        made = [parts[name] for name in self.part_names()]
+    def _mean_series(self, state: int, parts: Parts, averaged: Sequence[str]) -> FourierImage:
+        made = [parts[name] for name in averaged]
         mean = np.mean([part["coefficients"][state] for part in made], axis=0, dtype=complex)
         ly, lx = (float(edge) for edge in made[0]["extent_A"])
         return FourierImage(mean, self.engine.weights.names, (ly, lx), float(made[0]["shear_A"]))
@@ -270,7 +292,6 @@ def margin_nm(stem: STEM, specimen: Specimen, probes: tuple[Probe, ...]) -> floa
     )
     thickness = 0.0
     if isinstance(specimen, HasAtoms):
-        x, y = stem.scan.raster_nm()
         view = Cell(stem.scan.pixel_size_nm, stem.scan.shape, (0, 0), stem.scan.shape).window
         thickness = depth_nm(specimen.atoms_within(view.grown(0.5)))
     return 0.4 + aberrated / 10.0 + 1e-3 * stem.probe.semiangle_mrad * thickness
@@ -281,7 +302,7 @@ def scan_engine(stem: STEM, specimen: Specimen, cell: Cell, probe: Probe, run: R
     k_max = math.sin(1e-3 * stem.band_limit_mrad) / float(wavelength(stem.energy_kev))
     oversampling = stem.multislice.oversampling or SCAN_OVERSAMPLING
     grid = Grid.for_wave(cell.extent_A, k_max, oversampling)
-    numbers = (
+    numbers: npt.NDArray[np.int64] | list[int] = (
         np.unique(specimen.atoms_within(cell.window).numbers)
         if isinstance(specimen, HasAtoms)
         else []

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from nanophantom.instruments._scanning import ScanPath
+import numpy as np
+import numpy.typing as npt
+
+from nanophantom.instruments._scanning import Calculation, ScanPath
+from nanophantom.simcore import parallel
+from nanophantom.simcore.electrons.stem.costs import Choice, Scan
 from nanophantom.simcore.electrons.stem.engine import ScanEngine
 from nanophantom.simcore.electrons.stem.methods import (
+    ByInterpolation,
     ByMultislice,
+    ByParents,
     ByScatteringMatrix,
     ByUnitCell,
+    ByWindow,
     Method,
 )
+from nanophantom.simcore.electrons.stem.planner import Plan, measured_by, plan
 from nanophantom.simcore.electrons.stem.probe import Beams, Probe
+from nanophantom.simcore.electrons.stem.stated_error import Controls
 from nanophantom.simcore.electrons.stem.unit_cell import UnitCell, repeats_for
+from nanophantom.simcore.electrons.stem.windows import probe_reach_A
 from nanophantom.simcore.specimens import HasLattice, Specimen
 
 if TYPE_CHECKING:
     from nanophantom.instruments.stem import STEM
 
-SECONDS_A_POINT = 6e-9
-"""Time of one wave in one slice, per sample of its grid, on a present-day core."""
+THREADS = 2
+"""Processors that the estimates of time assume; a choice must not depend on the machine."""
 
 
 def choose_method(
@@ -30,55 +40,123 @@ def choose_method(
     engine: ScanEngine,
     probes: tuple[Probe, ...],
     path: ScanPath,
+    corner_nm: tuple[float, float],
     n_foci: int,
 ) -> tuple[Method, tuple[str, ...]]:
-    """Choose the cheapest exact method, or take the one that was asked for."""
-    wanted = stem.calculation.method
-    points = math.prod(engine.grid.shape)
-    slices, _ = engine.configurations.slice_count()
-    wave_s = SECONDS_A_POINT * points * max(1, slices)
-    configurations = engine.configurations.count
-    positions = path.t_s.size * n_foci
-    beams = len(Beams.inside(engine.grid, engine.probe))
-    channels = len(engine.weights.names)
-    places = len(engine.weights.place)
+    """Choose the cheapest method that is good enough, or take the one that was asked for.
 
+    Raises
+    ------
+    ValueError
+        What was asked for can't be done with this specimen, or not in the memory allowed.
+    """
+    asked = stem.calculation
     column = _column(stem, specimen)
-    if wanted == "unit-cell" and column is None:
+    if asked.method == "unit-cell" and column is None:
         raise ValueError(
             "instrument.calculation.method: unit-cell needs a static crystal that is periodic "
             "across the beam (sample kind crystal, multislice.thermal_motion: false, no tilt)"
         )
-    if wanted in ("unit-cell", "auto") and column is not None:
-        width = min(engine.grid.extent_A)
-        repeats = repeats_for(column.vectors_A, width)
-        note = (
-            f"scattering: unit cell, {repeats[0]} x {repeats[1]} cells hold the probe, {beams} "
-            "beams; exact, the image repeats with the crystal"
-        )
-        return ByUnitCell(beams * wave_s / 4, 2e8, column, repeats), (note,)
+    repeats = None
+    if column is not None:
+        repeats = repeats_for(column.vectors_A, min(engine.grid.extent_A))
+    slices, distinct = engine.configurations.slice_count()
+    scan = Scan(
+        grid=engine.grid,
+        positions=path.t_s.size,
+        beams=len(Beams.inside(engine.grid, engine.probe)),
+        slices=max(1, slices),
+        distinct_slices=max(1, distinct),
+        channels=len(engine.weights.names),
+        places=int(np.count_nonzero(engine.weights.values)),
+        budget_bytes=engine.budget_bytes,
+        configurations=engine.configurations.count,
+        probes=n_foci,
+        fineness=engine.fineness,
+        unit_cells=repeats,
+        threads=THREADS,
+    )
+    thickness_A = engine.configurations.exit_A
+    chosen = plan(
+        scan,
+        asked.largest_error,
+        _Trials(engine, probes[0], path.positions_A(0, corner_nm), thickness_A),
+        probe_reach_A(probes[0], thickness_A),
+        _forced(asked),
+    )
+    notes: tuple[str, ...] = (f"scattering: {chosen}",)
+    if chosen.warning is not None:
+        notes += (f"warning: {chosen.warning}",)
+    return _method(chosen, column, repeats), notes
 
-    matrix = 8.0 * beams * places
-    gram_s = 4e-11 * beams**2 * places * channels / 3
-    by_matrix = configurations * (beams * wave_s + gram_s)
-    by_multislice = configurations * positions * wave_s
-    fits = matrix + 16.0 * channels * beams**2 < 1e9 * stem.calculation.memory_gb
-    if wanted == "scattering-matrix" or (wanted == "auto" and fits and by_matrix < by_multislice):
-        note = (
-            f"scattering: matrix of {beams} beams instead of {positions} probes, "
-            f"{matrix / 1e9:.2g} GB; exact"
-        )
-        memory = matrix + 32.0 * channels * beams**2 + engine.budget_bytes
-        return ByScatteringMatrix(by_matrix, memory), (note,)
-    note = f"scattering: multislice of {positions} probes; exact"
-    return ByMultislice(by_multislice, float(engine.budget_bytes)), (note,)
+
+class _Trials:
+    """Measures the stated error of approximations, from control positions made when needed."""
+
+    def __init__(
+        self,
+        engine: ScanEngine,
+        probe: Probe,
+        positions_A: npt.NDArray[np.float64],
+        thickness_A: float,
+    ) -> None:
+        self._what = engine, probe, positions_A, thickness_A
+        self._controls: Controls | None = None
+
+    def __call__(self, method: Choice) -> float:
+        engine, probe, positions, thickness = self._what
+        if self._controls is None:
+            self._controls = Controls(
+                probe,
+                positions,
+                engine.slices(0),
+                engine.grid,
+                engine.detectors,
+                tilt_mrad=engine.tilt_mrad,
+                threads=parallel.threads_here(),
+            )
+        return measured_by(self._controls, thickness)(method).overall
+
+
+def _forced(asked: Calculation) -> Choice | None:
+    """Return the method that a recipe insists on."""
+    if asked.method == "auto":
+        return None
+    if asked.method == "prism":
+        return Choice("prism", asked.interpolation)
+    if asked.method == "parents":
+        return Choice("parents", asked.parent_rings)
+    if asked.method == "windows":
+        return Choice("window", 10.0 * asked.window_nm)
+    if asked.method == "scattering-matrix":
+        return Choice("matrix")
+    return Choice(asked.method)
+
+
+def _method(chosen: Plan, column: UnitCell | None, repeats: tuple[int, int] | None) -> Method:
+    cost = THREADS * chosen.seconds, float(chosen.bytes)
+    name, value = chosen.method.name, chosen.method.value
+    if name == "unit-cell":
+        assert column is not None
+        assert repeats is not None
+        return ByUnitCell(*cost, column, repeats)
+    if name == "matrix":
+        return ByScatteringMatrix(*cost)
+    if name == "parents":
+        return ByParents(*cost, int(value))
+    if name == "prism":
+        return ByInterpolation(*cost, int(value))
+    if name == "window":
+        return ByWindow(*cost, value)
+    return ByMultislice(*cost)
 
 
 def _column(stem: STEM, specimen: Specimen) -> UnitCell | None:
     """Return the crystal's cell across the beam if it may stand for the whole specimen."""
-    if stem.multislice.thermal_motion or stem.stage_tilt_mrad != (0.0, 0.0):
+    settings = stem.multislice
+    if settings.thermal_motion or settings.projection == "finite" or settings.ionic_charges:
         return None
-    if not isinstance(specimen, HasLattice):
+    if stem.stage_tilt_mrad != (0.0, 0.0) or not isinstance(specimen, HasLattice):
         return None
     column = specimen.periodic_column()
     try:

@@ -42,8 +42,10 @@ class Scan(Model):
 
     def raster_nm(self) -> tuple[Floats, Floats]:
         """Return x (width) and y (height) of the raster; the origin is its centre."""
-        x = (np.arange(self.width_px) - (self.width_px - 1) / 2) * self.pixel_size_nm
-        y = (np.arange(self.height_px) - (self.height_px - 1) / 2) * self.pixel_size_nm
+        x, y = (
+            np.asarray((np.arange(n) - (n - 1) / 2) * self.pixel_size_nm, np.float64)
+            for n in (self.width_px, self.height_px)
+        )
         return x, y
 
 
@@ -58,7 +60,13 @@ class Calculation(Model):
     """Error that approximate methods may make, a part of the mean signal; 0 keeps to exact ones."""
     device: Literal["cpu", "gpu"] = "cpu"
     """Where waves are propagated; gpu needs CuPy (extra [gpu]) and a CUDA device."""
-    memory_gb: float = Field(default=1.5, gt=0)
+    interpolation: int = Field(default=2, ge=1, le=16)
+    """Interpolation factor of the method prism."""
+    parent_rings: int = Field(default=3, ge=1, le=16)
+    """Rings of parent beams of the method parents."""
+    window_nm: float = Field(default=1.5, gt=0)
+    """Edge of the windows of the method windows."""
+    memory_gb: float = Field(default=3.0, gt=0)
     """Memory that slices, waves and matrices may take, gigabytes."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -11,10 +12,23 @@ from nanophantom.simcore import fft
 from nanophantom.simcore.atoms import Atoms, Window
 from nanophantom.simcore.environment import Path
 from nanophantom.simcore.fields import Array
-from nanophantom.simcore.sensors import CountingCamera
 from nanophantom.simcore.specimens import HasAtoms
 
 LARGEST_CELL_PX = 20_000
+
+
+class Raster(Protocol):
+    """What looks at a rectangle of the specimen: a camera, or a scan."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        ...
+
+    @property
+    def pixel_size_nm(self) -> float:
+        """Edge of a pixel."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -29,7 +43,7 @@ class Cell:
     """Specimen coordinates (y, x) of the view's centre."""
 
     @classmethod
-    def around(cls, camera: CountingCamera, path: Path, margin_nm: float) -> Cell:
+    def around(cls, camera: Raster, path: Path, margin_nm: float) -> Cell:
         """Choose a cell in whole camera pixels that holds the view wherever it drifts.
 
         The drift's share is rounded up to quarters of a nanometre, so that seeds that drift

@@ -64,7 +64,9 @@ class ScanEngine:
     def weights(self) -> Weights:
         """What the detectors weigh on the waves of the grid."""
         ky, kx = self.grid.wave_frequencies
-        return Weights.of(self.detectors, kx, ky, self.probe.energy_kev, self.grid.wave_mask, lattice(self.grid))
+        return Weights.of(
+            self.detectors, kx, ky, self.probe.energy_kev, self.grid.wave_mask, lattice(self.grid)
+        )
 
     def slices(self, configuration: int) -> Slices:
         """Return the transmission functions of one configuration, kept or made as needed."""
@@ -77,12 +79,16 @@ class ScanEngine:
             self.grid,
         )
 
-    def scan(self, configuration: int, probe: Probe, positions_A: npt.ArrayLike) -> Signals:
-        """Scan a probe over one configuration by plain multislice."""
+    def no_slices(self) -> Slices:
+        """Return empty space."""
+        return Slices(lambda: iter(()), [], 1)
+
+    def scan(self, slices: Slices, probe: Probe, positions_A: npt.ArrayLike) -> Signals:
+        """Scan a probe over the slices of a configuration by plain multislice."""
         return scan(
             probe,
             positions_A,
-            self.slices(configuration),
+            slices,
             self.grid,
             self.weights,
             self.tilt_mrad,
