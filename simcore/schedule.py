@@ -1,10 +1,14 @@
-"""When and how brightly an instrument looks."""
+"""When, how brightly and with which settings an instrument looks."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
 
 from nanophantom.simcore.models import Model
+
+Angles = tuple[float, float]
 
 
 class Exposures(Model):
@@ -18,3 +22,56 @@ class Exposures(Model):
     """Length of one exposure."""
     dead_time_s: float = Field(default=0.0, ge=0)
     """Time from the end of one exposure to the start of the next; the beam is blanked."""
+
+
+class Series(Model):
+    """Settings that change step by step: a through-focus series, or a tableau of beam tilts.
+
+    Foci come as a start and a step or as a list. Where foci and tilts are both given they change
+    together, so both have the same number.
+    """
+
+    defocus_start_nm: float | None = None
+    """Defocus C10 of the first step; none: the foci are listed, or don't change."""
+    defocus_step_nm: float | None = None
+    """From one step to the next."""
+    n_foci: int | None = Field(default=None, ge=1, le=10_000)
+    """Number of steps from defocus_start_nm on."""
+    defoci_nm: Annotated[tuple[float, ...], Field(min_length=1)] | None = None
+    """Defocus C10 of every step, instead of start, step and number."""
+    beam_tilts_mrad: Annotated[tuple[Angles, ...], Field(min_length=1)] | None = None
+    """Tilt of the illumination (x, y) of every step, as for a Zemlin tableau."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        ramp = (self.defocus_start_nm, self.defocus_step_nm, self.n_foci)
+        if any(v is not None for v in ramp):
+            if any(v is None for v in ramp):
+                raise ValueError(
+                    "a ramp of the focus needs defocus_start_nm, defocus_step_nm and n_foci"
+                )
+            if self.defoci_nm is not None:
+                raise ValueError("give defoci_nm, or defocus_start_nm with its step; not both")
+        foci, tilts = self.foci_nm, self.beam_tilts_mrad
+        if foci is None and tilts is None:
+            raise ValueError("a series needs defoci_nm, defocus_start_nm or beam_tilts_mrad")
+        if foci is not None and tilts is not None and len(foci) != len(tilts):
+            raise ValueError(
+                f"{len(foci)} foci and {len(tilts)} beam tilts; they change together, so give as "
+                "many of each"
+            )
+        return self
+
+    @property
+    def foci_nm(self) -> tuple[float, ...] | None:
+        """Defocus of every step; None where it doesn't change."""
+        if self.defoci_nm is not None:
+            return self.defoci_nm
+        start, step, n = self.defocus_start_nm, self.defocus_step_nm, self.n_foci
+        if start is None or step is None or n is None:
+            return None
+        return tuple(start + i * step for i in range(n))
+
+    def __len__(self) -> int:
+        """Return the number of steps."""
+        return len(self.foci_nm or self.beam_tilts_mrad or ())

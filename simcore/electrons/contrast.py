@@ -25,7 +25,7 @@ def sign_of_contrast(optics: ImagingOptics, energy_kev: float) -> float:
         energy_kev=energy_kev,
         coefficients={c: v for c, v in optics.coefficients().items() if c[2:] == "0"},
         aperture_mrad=optics.aperture_mrad,
-        focal_spread_A=optics.focal_spread_nm * 10.0,
+        focal_spread_A=optics.focal_spread_A(energy_kev),
         convergence_mrad=optics.convergence_mrad,
     )
     return float(np.sum(transfer * scattering_factor(LIGHT_ATOM, k) * k))

@@ -15,16 +15,15 @@ the zero frequency of the image is set to the sum of |psi(k)|^2.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
-from numpy.polynomial.hermite_e import hermegauss
 
 from nanophantom.simcore.electrons.aberrations import ORDERS, chi, chi_gradient
+from nanophantom.simcore.electrons.coherence import focal_quadrature
 from nanophantom.simcore.electrons.constants import wavelength
+from nanophantom.simcore.electrons.resample import image_of_spectrum
 from nanophantom.simcore.fft import Transform, fast_length
 
 Floats = npt.NDArray[np.float64]
@@ -39,6 +38,7 @@ def expected_image(
     coefficients: Mapping[str, float],
     shape: tuple[int, int],
     aperture_mrad: float | None = None,
+    aperture_shift_mrad: tuple[float, float] = (0.0, 0.0),
     focal_spread_A: float = 0.0,
     convergence_mrad: float = 0.0,
     tilt_mrad: tuple[float, float] = (0.0, 0.0),
@@ -63,6 +63,10 @@ def expected_image(
         them, not aliased; pixels coarser than the image's detail may ring slightly below zero.
     aperture_mrad : float, optional
         Semiangle of the objective aperture, a hard edge; none if not given.
+    aperture_shift_mrad : tuple of float
+        Centre (x, y) of the aperture, counted from the axis of the lens. Where it stops the direct
+        beam (dark field), coherence is counted from its centre, and the shift that the lens gives
+        a beam through its centre is taken out.
     focal_spread_A : float
         Standard deviation of the defocus.
     convergence_mrad : float
@@ -87,50 +91,126 @@ def expected_image(
     ValueError
         If a parameter is out of its range or the wave is not two-dimensional and finite.
     """
-    _check(wave_k, extent_A, shape, aperture_mrad)
-    _check_coherence(focal_spread_A, convergence_mrad, focal_points)
-    ky, kx = _frequencies(wave_k.shape, extent_A)
-    k0x, k0y = (1e-3 * angle / wavelength(energy_kev) for angle in tilt_mrad)
+    formation = ImageFormation(
+        wave_k.shape,
+        extent_A=extent_A,
+        energy_kev=energy_kev,
+        coefficients=coefficients,
+        shape=shape,
+        aperture_mrad=aperture_mrad,
+        aperture_shift_mrad=aperture_shift_mrad,
+        focal_spread_A=focal_spread_A,
+        convergence_mrad=convergence_mrad,
+        tilt_mrad=tilt_mrad,
+        focal_points=focal_points,
+        dtype=np.result_type(wave_k.dtype, np.complex64),
+    )
+    return formation.image(wave_k)
 
-    inside = np.hypot(ky + k0y, kx + k0x) <= _aperture_edge(aperture_mrad, energy_kev)
-    passed = float(np.sum(np.abs(wave_k[inside]) ** 2, dtype=np.float64))
-    if not np.isfinite(passed):
-        raise ValueError("the exit wave must be finite")
 
-    foci, weights, reach = _focal_quadrature(focal_points if focal_spread_A else 1)
-    phase_per_A = np.pi * wavelength(energy_kev) * (kx**2 + ky**2 + 2 * (kx * k0x + ky * k0y))
-    coherent = inside & (np.abs(phase_per_A) * focal_spread_A <= reach)
-    rows, columns = coherent.any(axis=1), coherent.any(axis=0)
-    block = np.ix_(rows, columns)
-    ky, kx, phase_per_A = ky[rows], kx[:, columns], phase_per_A[block]
-    beams = np.where(coherent, wave_k, 0)[block]
+class ImageFormation:
+    """A lens made ready for many exit waves of one cell.
 
-    # chi and its gradient are linear in the defocus: one evaluation serves all focal points
-    still_x, still_y = chi_gradient(coefficients, k0x, k0y, energy_kev)
-    phase = chi(coefficients, kx + k0x, ky + k0y, energy_kev) - (still_x * kx + still_y * ky)
-    slope_x, slope_y = chi_gradient(coefficients, kx + k0x, ky + k0y, energy_kev)
-    slope_x, slope_y = slope_x - still_x, slope_y - still_y
-    slope_per_A = 2 * np.pi * wavelength(energy_kev)
-    sigma_k = convergence_mrad * 1e-3 / wavelength(energy_kev)
+    Parameters
+    ----------
+    wave_shape : tuple of int
+        Shape (my, mx) of the exit waves.
+    extent_A, energy_kev, coefficients, shape, aperture_mrad, aperture_shift_mrad, \
+    focal_spread_A, convergence_mrad, tilt_mrad, focal_points
+        As for `expected_image`.
+    dtype : {"complex64", "complex128"}
+        Precision.
 
-    place, grid = _intensity_grid(ky * extent_A[0], kx * extent_A[1], shape)
-    wave = Transform(grid, np.result_type(wave_k.dtype, np.complex64))
-    intensity = np.zeros(grid, dtype=wave.data.real.dtype)
-    for defocus, weight in zip(focal_spread_A * foci, weights, strict=True):
-        gradient_squared = (slope_x + slope_per_A * defocus * kx) ** 2
-        gradient_squared += (slope_y + slope_per_A * defocus * ky) ** 2
-        transfer = np.exp(
-            -0.5 * sigma_k**2 * gradient_squared - 1j * (phase + phase_per_A * defocus)
-        )
-        wave.data[...] = 0
-        wave.data[place] = beams * transfer
-        psi = wave.inverse()
-        intensity += weight * (psi.real**2 + psi.imag**2)
+    Raises
+    ------
+    ValueError
+        As for `expected_image`.
+    """
 
-    wave.data[...] = intensity
-    spectrum: npt.NDArray[Any] = wave.forward() / wave.size
-    spectrum[0, 0] = passed
-    return _image(spectrum, shape).astype(np.float32)
+    def __init__(
+        self,
+        wave_shape: tuple[int, ...],
+        *,
+        extent_A: tuple[float, float],
+        energy_kev: float,
+        coefficients: Mapping[str, float],
+        shape: tuple[int, int],
+        aperture_mrad: float | None = None,
+        aperture_shift_mrad: tuple[float, float] = (0.0, 0.0),
+        focal_spread_A: float = 0.0,
+        convergence_mrad: float = 0.0,
+        tilt_mrad: tuple[float, float] = (0.0, 0.0),
+        focal_points: int = 7,
+        dtype: npt.DTypeLike = "complex64",
+    ) -> None:
+        _check(wave_shape, extent_A, shape, aperture_mrad)
+        _check_coherence(focal_spread_A, convergence_mrad, focal_points)
+        self.wave_shape, self.shape = wave_shape, shape
+        ky, kx = _frequencies(wave_shape, extent_A)
+        lam = wavelength(energy_kev)
+        k0x, k0y = (1e-3 * angle / lam for angle in tilt_mrad)
+        kax, kay = (1e-3 * angle / lam for angle in aperture_shift_mrad)
+        edge = _aperture_edge(aperture_mrad, energy_kev)
+        self._inside = np.hypot(ky + k0y - kay, kx + k0x - kax) <= edge
+
+        # beams interfere with the direct one or, where it is stopped, about the aperture's centre
+        direct = np.hypot(k0y - kay, k0x - kax) <= edge
+        krx, kry = (k0x, k0y) if direct else (kax, kay)
+        qx, qy = kx + (k0x - krx), ky + (k0y - kry)
+        foci, weights, reach = focal_quadrature(focal_points if focal_spread_A else 1)
+        phase_per_A = np.pi * lam * (qx**2 + qy**2 + 2 * (qx * krx + qy * kry))
+        self._coherent = self._inside & (np.abs(phase_per_A) * focal_spread_A <= reach)
+        rows, columns = self._coherent.any(axis=1), self._coherent.any(axis=0)
+        self._block = np.ix_(rows, columns)
+        ky, qy, kx, qx = ky[rows], qy[rows], kx[:, columns], qx[:, columns]
+        phase_per_A = phase_per_A[self._block]
+
+        # chi and its gradient are linear in the defocus: one evaluation serves all focal points
+        still_x, still_y = chi_gradient(coefficients, krx, kry, energy_kev)
+        phase = chi(coefficients, kx + k0x, ky + k0y, energy_kev) - (still_x * qx + still_y * qy)
+        slope_x, slope_y = chi_gradient(coefficients, kx + k0x, ky + k0y, energy_kev)
+        slope_x, slope_y = slope_x - still_x, slope_y - still_y
+        slope_per_A = 2 * np.pi * lam
+        sigma_k = convergence_mrad * 1e-3 / lam
+        self._weights = weights
+        self._transfers = []
+        for defocus in focal_spread_A * foci:
+            gradient_squared = (slope_x + slope_per_A * defocus * qx) ** 2
+            gradient_squared += (slope_y + slope_per_A * defocus * qy) ** 2
+            transfer = np.exp(
+                -0.5 * sigma_k**2 * gradient_squared - 1j * (phase + phase_per_A * defocus)
+            )
+            self._transfers.append(transfer.astype(dtype))
+
+        self._place, grid = _intensity_grid(ky * extent_A[0], kx * extent_A[1], shape)
+        self._wave = Transform(grid, dtype)
+
+    def image(self, wave_k: Complexes) -> npt.NDArray[np.float32]:
+        """Return the noise-free image of an exit wave; see `expected_image`.
+
+        Raises
+        ------
+        ValueError
+            If the wave has another shape than announced or is not finite.
+        """
+        if wave_k.shape != self.wave_shape:
+            raise ValueError(f"wave_k has shape {wave_k.shape}; {self.wave_shape} was announced")
+        passed = float(np.sum(np.abs(wave_k[self._inside]) ** 2, dtype=np.float64))
+        if not np.isfinite(passed):
+            raise ValueError("the exit wave must be finite")
+        beams = np.where(self._coherent, wave_k, 0)[self._block]
+        wave = self._wave
+        intensity = np.zeros(wave.data.shape, dtype=wave.data.real.dtype)
+        for transfer, weight in zip(self._transfers, self._weights, strict=True):
+            wave.data[...] = 0
+            wave.data[self._place] = beams * transfer
+            psi = wave.inverse()
+            intensity += weight * (psi.real**2 + psi.imag**2)
+
+        wave.data[...] = intensity
+        spectrum: npt.NDArray[Any] = wave.forward() / wave.size
+        spectrum[0, 0] = passed
+        return image_of_spectrum(spectrum, self.shape).astype(np.float32)
 
 
 def stopped_by_aperture(
@@ -140,12 +220,13 @@ def stopped_by_aperture(
     energy_kev: float,
     aperture_mrad: float | None,
     tilt_mrad: tuple[float, float] = (0.0, 0.0),
+    aperture_shift_mrad: tuple[float, float] = (0.0, 0.0),
 ) -> float:
     """Return the part of the incident intensity that the objective aperture stops.
 
     Parameters
     ----------
-    wave_k, extent_A, energy_kev, aperture_mrad, tilt_mrad
+    wave_k, extent_A, energy_kev, aperture_mrad, tilt_mrad, aperture_shift_mrad
         As for `expected_image`.
 
     Raises
@@ -153,9 +234,12 @@ def stopped_by_aperture(
     ValueError
         As for `expected_image`.
     """
-    _check(wave_k, extent_A, (1, 1), aperture_mrad)
+    _check(wave_k.shape, extent_A, (1, 1), aperture_mrad)
     ky, kx = _frequencies(wave_k.shape, extent_A)
-    k0x, k0y = (1e-3 * angle / wavelength(energy_kev) for angle in tilt_mrad)
+    k0x, k0y = (
+        1e-3 * (tilt - shift) / wavelength(energy_kev)
+        for tilt, shift in zip(tilt_mrad, aperture_shift_mrad, strict=True)
+    )
     stopped = np.hypot(ky + k0y, kx + k0x) > _aperture_edge(aperture_mrad, energy_kev)
     return float(np.sum(np.abs(wave_k[stopped]) ** 2, dtype=np.float64))
 
@@ -210,109 +294,6 @@ def contrast_transfer(
     return np.where(np.abs(k) <= _aperture_edge(aperture_mrad, energy_kev), transfer, 0.0)
 
 
-def focal_spread(
-    Cc_A: float,
-    energy_kev: float,
-    energy_spread_ev: float,
-    voltage_instability: float = 0.0,
-    current_instability: float = 0.0,
-) -> float:
-    """Return the standard deviation of the defocus, Cc sqrt((dE/E)^2 + (dV/V)^2 + (2 dI/I)^2).
-
-    O. Scherzer's chromatic defocus (L. Reimer & H. Kohl, Transmission Electron Microscopy, 5th ed.
-    2008), with Cc as manufacturers state it (the relativistic factor included).
-
-    Parameters
-    ----------
-    Cc_A : float
-        Coefficient of chromatic aberration in Å.
-    energy_kev : float
-        Electron energy.
-    energy_spread_ev : float
-        Standard deviation of the electrons' energy.
-    voltage_instability, current_instability : float
-        Relative standard deviations dV/V of the high voltage and dI/I of the lens current.
-
-    Returns
-    -------
-    float
-        Focal spread in Å.
-
-    Raises
-    ------
-    ValueError
-        If a parameter is negative or the energy is not positive.
-    """
-    if not energy_kev > 0:
-        raise ValueError(f"energy_kev must be positive, got {energy_kev}")
-    if not min(Cc_A, energy_spread_ev, voltage_instability, current_instability) >= 0:
-        raise ValueError("Cc, energy spread and instabilities must be zero or positive")
-    relative = np.array(
-        [energy_spread_ev / (energy_kev * 1e3), voltage_instability, 2 * current_instability]
-    )
-    return float(Cc_A * np.sqrt(np.sum(relative**2)))
-
-
-def fourier_resample(image: npt.NDArray[Any], shape: tuple[int, int]) -> npt.NDArray[Any]:
-    """Return a periodic real image on another grid over the same area, by trigonometry.
-
-    Finer pixels interpolate exactly; coarser ones keep the frequencies that they can show, and
-    the mean. A frequency at the edge of an even grid is shared by its two signs.
-
-    Parameters
-    ----------
-    image : ndarray of float, shape (my, mx)
-        Periodic image.
-    shape : tuple of int
-        New number of pixels (ny, nx).
-
-    Returns
-    -------
-    ndarray, shape (ny, nx)
-        float32 for a float32 image, else float64.
-
-    Raises
-    ------
-    ValueError
-        If the image is not real and two-dimensional, or a number of pixels is not positive.
-    """
-    if image.ndim != 2 or np.iscomplexobj(image):
-        raise ValueError("fourier_resample needs a real two-dimensional image")
-    if min(shape) < 1:
-        raise ValueError(f"shape must be positive, got {shape}")
-    return _image(scipy.fft.fft2(image, norm="forward"), shape)
-
-
-def _image(spectrum: Complexes, shape: tuple[int, int]) -> npt.NDArray[Any]:
-    """Return the real image with this spectrum (the mean at zero), cropped or padded to shape.
-
-    One transform of any length an image may have: not worth a measured plan, so scipy does it.
-    """
-    for axis in (0, 1):
-        spectrum = _resized(spectrum, shape[axis], axis)
-    image: npt.NDArray[Any] = scipy.fft.ifft2(spectrum, norm="forward", workers=1).real
-    return image
-
-
-def _resized(spectrum: Complexes, n: int, axis: int) -> Complexes:
-    """Crop or pad the spectrum of a real signal along one axis to n frequencies."""
-    old = np.moveaxis(spectrum, axis, 0)
-    new = np.zeros((n, *old.shape[1:]), dtype=old.dtype)
-    kept = min(n, len(old))
-    positive, negative, edge = (kept + 1) // 2, (kept - 1) // 2, kept // 2
-    new[:positive] = old[:positive]
-    if negative:
-        new[-negative:] = old[-negative:]
-    if kept % 2 == 0:
-        if n < len(old):  # both signs fall on the one edge frequency
-            new[edge] = old[edge] + old[-edge]
-        elif n > len(old):  # the edge frequency stood for both signs
-            new[edge] = new[-edge] = old[edge] / 2
-        else:
-            new[edge] = old[edge]
-    return np.moveaxis(new, 0, axis)
-
-
 def _intensity_grid(
     row: Floats, column: Floats, shape: tuple[int, int]
 ) -> tuple[tuple[npt.NDArray[np.intp], ...], tuple[int, int]]:
@@ -342,28 +323,14 @@ def _aperture_edge(aperture_mrad: float | None, energy_kev: float) -> float:
     return np.inf if aperture_mrad is None else aperture_mrad * 1e-3 / wavelength(energy_kev)
 
 
-@cache
-def _focal_quadrature(points: int) -> tuple[Floats, Floats, float]:
-    """Return nodes and weights of the average over a normal distribution, and their reach.
-
-    The mean of exp(-i a x) over x ~ N(0, 1) is exp(-a^2 / 2). The reach is the a up to which the
-    quadrature gives that within 0.01; beyond, its sum of a few cosines rises again up to one.
-    """
-    nodes, weights = hermegauss(points)
-    weights = weights / weights.sum()
-    a = np.linspace(0, np.sqrt(4 * points + 2), 4001)
-    error = np.abs(weights @ np.cos(np.outer(nodes, a)) - np.exp(-(a**2) / 2))
-    return nodes, weights, float(a[np.argmax(error > 0.01)])
-
-
 def _check(
-    wave_k: Complexes,
+    wave_shape: tuple[int, ...],
     extent_A: tuple[float, float],
     shape: tuple[int, int],
     aperture_mrad: float | None,
 ) -> None:
-    if wave_k.ndim != 2:
-        raise ValueError(f"wave_k must have two axes (ky, kx), got shape {wave_k.shape}")
+    if len(wave_shape) != 2:
+        raise ValueError(f"wave_k must have two axes (ky, kx), got shape {wave_shape}")
     if not min(extent_A) > 0:
         raise ValueError(f"extent_A must be positive, got {extent_A}")
     if min(shape) < 1:

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from nanophantom.simcore.electrons.aberrations import chi, chi_gradient
+from nanophantom.simcore.electrons.coherence import focal_spread
 from nanophantom.simcore.electrons.constants import interaction_constant, wavelength
 from nanophantom.simcore.electrons.imaging import (
     contrast_transfer,
     expected_image,
-    focal_spread,
-    fourier_resample,
     stopped_by_aperture,
 )
+from nanophantom.simcore.electrons.resample import fourier_resample
 
 ENERGY = 200.0
 LAMBDA = wavelength(ENERGY)

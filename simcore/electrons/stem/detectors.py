@@ -231,8 +231,7 @@ def _ring(x: Floats, y: Floats, inner: float, outer: float, spacing: Floats) -> 
     """Return the share of every direction's cell that lies between two radii."""
     r = np.hypot(x, y)
     safe = np.maximum(r, 1e-12)
-    width = np.abs(x * spacing[0, 0] + y * spacing[0, 1]) / safe
-    width = np.maximum(width, np.abs(x * spacing[1, 0] + y * spacing[1, 1]) / safe)
+    width = np.hypot(*(x * period[0] + y * period[1] for period in spacing)) / safe
     width = np.maximum(width, 1e-9 * outer)
     outside = np.clip((inner - r) / width + 0.5, 0.0, 1.0) if inner else 0.0
     return np.asarray(np.clip((outer - r) / width + 0.5, 0.0, 1.0) - outside)

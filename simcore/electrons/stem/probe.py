@@ -60,8 +60,7 @@ class Probe:
         k = np.hypot(x, y)
         # Extent of one cell of the lattice along the radius
         safe = np.maximum(k, 1e-12)
-        width = np.abs(x * spacing[0, 0] + y * spacing[0, 1]) / safe
-        width = np.maximum(width, np.abs(x * spacing[1, 0] + y * spacing[1, 1]) / safe)
+        width = np.hypot(*(x * period[0] + y * period[1] for period in spacing)) / safe
         edge = 1e-3 * self.semiangle_mrad / lam
         share = np.clip((edge - k) / np.maximum(width, 1e-12) + 0.5, 0.0, 1.0)
         return np.asarray(share * np.exp(-1j * chi(self.coefficients, x, y, self.energy_kev)))
