@@ -38,8 +38,16 @@ JUST_A = 0.3
 class DiffractionAcquisition(Acquisition):
     """Some planned patterns of one specimen."""
 
-    def __init__(self, diffraction: Diffraction, run: Run, tuned: Tuned, setup: Setup) -> None:
+    def __init__(
+        self,
+        diffraction: Diffraction,
+        run: Run,
+        tuned: Tuned,
+        setup: Setup,
+        known: Mapping[str, Any],
+    ) -> None:
         self.diffraction, self.run, self.tuned, self.setup = diffraction, run, tuned, setup
+        self.known = known
         self.n_frames = diffraction.n_frames * len(self.thicknesses_nm)
 
     @property
@@ -88,7 +96,7 @@ class DiffractionAcquisition(Acquisition):
             told["diameter_nm"] = d.diameter_nm
         if d.mode == "precession":
             told["precession_mrad"] = d.precession.angle_mrad
-        return told
+        return told | dict(self.known)
 
     # --- the patterns of the configurations ----------------------------------------------------
 

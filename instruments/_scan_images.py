@@ -219,12 +219,18 @@ class ScanImages:
         """Return the signals of the first frame's optics without drift; None if not at hand."""
         return self._still(parts, self.part_names()) if self.is_series else None
 
-    def held_back(self, parts: Parts) -> tuple[int, dict[str, Floats]] | None:
-        """Return the configurations that no frame averages: how many, and their mean at rest."""
+    def held_back(self, parts: Parts) -> dict[str, Floats] | None:
+        """Return every signal at rest of each configuration that no frame averages.
+
+        Shape (configurations, height, width); None if there aren't two of them.
+        """
         if self.configurations_of_frame is None:
             return None
         unseen = self.part_names()[max(self.configurations_of_frame) :]
-        return (len(unseen), self._still(parts, unseen)) if unseen else None
+        if len(unseen) < 2:
+            return None
+        each = [self._still(parts, [name]) for name in unseen]
+        return {name: np.stack([images[name] for images in each]) for name in each[0]}
 
     def _still(self, parts: Parts, averaged: Sequence[str]) -> dict[str, Floats]:
         image = self._mean_series(0, parts, averaged).blurred(self.source_sigma_A)

@@ -247,4 +247,5 @@ class Diffraction(Column):
             made = "; make one first: sample.make(run)" if hasattr(specimen, "make") else ""
             raise ValueError(f"sample: diffraction needs a specimen made of atoms or fields{made}")
         tuned = self.tuned(self.probe.coefficients(), [0.0], run)
-        return DiffractionAcquisition(self, run, tuned, Setup.of(self, specimen, run))
+        setup = Setup.of(self, specimen, run)
+        return DiffractionAcquisition(self, run, tuned, setup, specimen.known)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from nanophantom.instruments._column import Column, Tuned
 from nanophantom.instruments._scan_images import ScanImages
@@ -62,6 +62,10 @@ class STEM(Column):
     """Specimen drift; it acts between the probe's positions and shears and stretches the scan."""
     multislice: Multislice = Multislice()
     """Numerical settings of the scattering."""
+    configurations_of_frame: tuple[PositiveInt, ...] | None = None
+    """Thermal configurations that each frame averages, the first so many of them: a study of
+    convergence. Those beyond the largest number make an independent reference, kept as truth.
+    None averages all of them in every frame."""
     calculation: Calculation = Calculation()
     """How the scattering is computed, and how exactly."""
 
@@ -74,6 +78,8 @@ class STEM(Column):
         names = [name for detector in self.detectors for name in detector.channels]
         if len(set(names)) < len(names):
             raise ValueError(f"detectors: two signals have one name: {', '.join(sorted(names))}")
+        if self.configurations_of_frame is not None:
+            self._study_is_possible(self.configurations_of_frame)
         band = self.multislice.band_limit_mrad
         reach = max(self.reach_mrad, self.probe.semiangle_mrad)
         if band is not None and band < reach:
@@ -82,6 +88,20 @@ class STEM(Column):
                 f"reach ({reach:g}); they would see angles that were never computed"
             )
         return self
+
+    def _study_is_possible(self, averaged: tuple[int, ...]) -> None:
+        """Refuse numbers of configurations that frames can't have."""
+        if len(averaged) != self.scan.n_frames:
+            raise ValueError(
+                f"configurations_of_frame has {len(averaged)} numbers; scan.n_frames "
+                f"({self.scan.n_frames}) asks for one a frame"
+            )
+        there = self.multislice.thermal_configurations
+        if max(averaged) > there or not self.multislice.thermal_motion:
+            raise ValueError(
+                f"configurations_of_frame asks for {max(averaged)} thermal configurations; "
+                f"multislice has {there if self.multislice.thermal_motion else 'none'}"
+            )
 
     @classmethod
     def small(cls) -> Self:
@@ -124,15 +144,22 @@ class STEM(Column):
         path = ScanPath.of(self.scan, self.drift, run.rng("drift"))
         tuned = self.tuned(self.probe.coefficients(), path.frame_means()["t_s"], run)
         images = ScanImages.plan(self, specimen, path, tuned, run)
-        return STEMAcquisition(self, run, path, tuned, images)
+        return STEMAcquisition(self, run, path, tuned, images, specimen.known)
 
 
 class STEMAcquisition(Acquisition):
     """Some planned scans of one specimen."""
 
     def __init__(
-        self, stem: STEM, run: Run, path: ScanPath, tuned: Tuned, images: ScanImages
+        self,
+        stem: STEM,
+        run: Run,
+        path: ScanPath,
+        tuned: Tuned,
+        images: ScanImages,
+        known: Mapping[str, Any],
     ) -> None:
+        self.known = known
         self.stem, self.run, self.path, self.tuned, self.images = stem, run, path, tuned, images
         self.n_frames = stem.scan.n_frames
 
@@ -166,7 +193,7 @@ class STEMAcquisition(Acquisition):
     def settings(self) -> Mapping[str, Any]:
         """Return the nominal settings."""
         stem = self.stem
-        return {
+        told: dict[str, Any] = {
             "instrument": "stem",
             "energy_kev": stem.energy_kev,
             "semiangle_mrad": stem.probe.semiangle_mrad,
@@ -178,7 +205,11 @@ class STEMAcquisition(Acquisition):
             "n_frames": stem.scan.n_frames,
             "detectors": {d.name: d.model_dump(mode="json") for d in stem.detectors},
             "contrast": "bright",
+            **self.known,
         }
+        if stem.configurations_of_frame is not None:
+            told["configurations_of_frame"] = list(stem.configurations_of_frame)
+        return told
 
     # --- the work that frames share ----------------------------------------------------------
 
@@ -242,6 +273,15 @@ class STEMAcquisition(Acquisition):
             truth["noise_free"] = {
                 name: (stem.electrons * still[name]).astype(np.float32) for name in self.channels
             }
+        unseen = self.images.held_back(made)
+        if unseen is not None:
+            of_each = {name: stem.electrons * unseen[name] for name in self.channels}
+            truth["converged"] = {k: v.mean(axis=0).astype(np.float32) for k, v in of_each.items()}
+            truth["scatter"] = {
+                k: v.std(axis=0, ddof=1).astype(np.float32) for k, v in of_each.items()
+            }
+            count = len(next(iter(of_each.values())))
+            truth["converged_over"] = {"n_configurations": np.array([count])}
         return truth
 
     def truth_outline(self) -> Mapping[str, str]:
@@ -259,6 +299,12 @@ class STEMAcquisition(Acquisition):
         }
         if self.images.is_series:
             outline["noise_free"] = "expected electrons at zero drift, every signal"
+        averaged = self.stem.configurations_of_frame
+        held_back = self.stem.multislice.thermal_configurations - max(averaged or (0,))
+        if averaged is not None and held_back > 1:
+            outline["converged"] = "the same, over the thermal configurations that no frame shows"
+            outline["scatter"] = "standard deviation of a single one of those, pixel by pixel"
+            outline["converged_over"] = "how many those are"
         return outline
 
     def cost(self) -> Cost:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,27 @@ class Specimen(ABC):
     def notes(self) -> tuple[str, ...]:
         """Sentences about choices made on the way (occupancies drawn, say), for the report."""
         return ()
+
+    @property
+    def known(self) -> Mapping[str, Any]:
+        """What an operator knows of the specimen beforehand, for the nominal settings.
+
+        "crystal": what it is made of and along which axis it is looked at (cell_nm, numbers,
+        positions_nm, b_factors_A2, in the frame of the microscope), without tilt and strain.
+        """
+        return {}
+
+
+def known_crystal(cell_nm: Floats, sites: Atoms) -> Mapping[str, Any]:
+    """Return what `Specimen.known` tells of a crystal: its cell and sites, turned to the beam."""
+    return {
+        "crystal": {
+            "cell_nm": cell_nm.tolist(),
+            "numbers": sites.numbers.tolist(),
+            "positions_nm": sites.positions_nm.tolist(),
+            "b_factors_A2": sites.b_factors_A2.tolist(),
+        }
+    }
 
 
 @runtime_checkable

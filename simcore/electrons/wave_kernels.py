@@ -141,6 +141,45 @@ def _narrow_rows(rows: Array, start: int, count: int, half: Array) -> float:
     return lost
 
 
+# ---- what a slice sees of the wave -------------------------------------------------------------
+
+
+def weigh_rows(rows: Array, start: int, count: int, maps: Array, sums: Array) -> None:
+    """Add up |psi(y, x)|^2 of some rows under several maps.
+
+    Parameters
+    ----------
+    rows : (b, nx) complex
+        Rows start ... start + count of the wave.
+    maps : (c, ny, nx)
+        Weights, of the rows' real type.
+    sums : (c,) float64
+        What is found is added.
+    """
+    _weigh_rows(rows.view(rows.real.dtype), start, count, maps, sums)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _weighted_sum(line: Array, weights: Array) -> Any:
+    """Return the weighted sum of one contiguous line, so that the compiler vectorises it."""
+    total: Any = _ZERO
+    for i in range(len(line)):
+        total += line[i] * weights[i]
+    return total
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _weigh_rows(pairs: Array, start: int, count: int, maps: Array, sums: Array) -> None:
+    nx = maps.shape[2]
+    intensity = np.empty(nx, pairs.dtype)
+    for r in range(count):
+        line = pairs[r]
+        for x in range(nx):
+            intensity[x] = line[2 * x] * line[2 * x] + line[2 * x + 1] * line[2 * x + 1]
+        for c in range(len(maps)):
+            sums[c] += _weighted_sum(intensity, maps[c, start + r])
+
+
 # ---- what a slice does to the wave -------------------------------------------------------------
 
 

@@ -36,7 +36,6 @@ from nanophantom.simcore.electrons.gridding import Gridding, Layer
 from nanophantom.simcore.electrons.multislice import ExitWave, Maps, Multislice, Step
 from nanophantom.simcore.electrons.stem.core_loss import ChannelledLoss
 from nanophantom.simcore.electrons.stem.detectors import Weights
-from nanophantom.simcore.electrons.stem.fourier_image import FourierImage
 from nanophantom.simcore.electrons.stem.probe import Beams, Probe
 from nanophantom.simcore.electrons.stem.scan import Signals
 from nanophantom.simcore.electrons.transmission import Transmission
@@ -125,8 +124,8 @@ def located(
 ) -> Iterator[Located]:
     """Give the steps of a configuration, each with the atoms that lie nearest to its plane.
 
-    Slices of whole atoms get their own; where the potential of an atom is spread over slabs, it
-    is ionized in that of its nucleus. Empty space and fields are ionized nowhere.
+    Where the potential of an atom is spread over slabs, it is ionized in that of its nucleus.
+    Empty space has no atoms.
     """
     depth = configurations.positions_A(configuration)[:, 2]
     order = np.argsort(depth, kind="stable")
@@ -191,25 +190,25 @@ class WatchedSlices:
     def __iter__(self) -> Iterator[tuple[Located, Maps]]:
         """Give the located steps, each with its maps; None where there is nothing to watch.
 
-        Steps that share their transmission function, as in a crystal, share their maps, which
-        live as long as it does.
+        Steps that share transmission function and atoms, as in a crystal, share their maps, which
+        live as long as that function does.
         """
         if self.kept is not None:
             yield from self.kept
             return
         positions = self.configurations.positions_A(self.configuration)
         numbers = self.configurations.atoms.numbers
-        shared: dict[int, tuple[Any, npt.NDArray[Any]]] = {}
+        shared: dict[tuple[int, bytes], tuple[Any, npt.NDArray[Any]]] = {}
         for place in self.give():
             matter = place.step[0]
             if matter is None or not len(place.atoms):
                 yield place, None
                 continue
-            key = id(matter)
+            z, (x, y, _) = numbers[place.atoms], positions[place.atoms].T
+            key = id(matter), _identity(z, x, y)
             if key not in shared:
-                x, y, _ = positions[place.atoms].T
                 forget = functools.partial(_forget, shared, key)
-                made = self.maps.project(numbers[place.atoms], x, y)
+                made = self.maps.project(z, x, y)
                 shared[key] = weakref.ref(matter, forget), made
             yield place, shared[key][1]
 
@@ -225,7 +224,13 @@ class WatchedSlices:
         return [positions[place.atoms[wanted[place.atoms]]] for place, _ in self]
 
 
-def _forget(shared: dict[int, Any], key: int, _: Any) -> None:
+def _identity(numbers: npt.NDArray[np.int64], x_A: Floats, y_A: Floats) -> bytes:
+    """Return what tells atoms from others in projection, to 1e-6 Å."""
+    rows = np.column_stack([numbers, np.rint(1e6 * x_A), np.rint(1e6 * y_A)])
+    return rows[np.lexsort(rows.T)].tobytes()
+
+
+def _forget(shared: dict[tuple[int, bytes], Any], key: tuple[int, bytes], _: Any) -> None:
     shared.pop(key, None)
 
 
@@ -378,33 +383,3 @@ def scan_losses(
         return float(own.of(wave, steps, places_A).sum())
 
     return np.array(parallel.map_threads(one, range(len(positions)), loss, threads))
-
-
-# --- the whole cell from few positions -----------------------------------------------------------
-
-
-def whole_cell(grid: Grid, probe: Probe) -> Floats:
-    """Return the positions (n, 2) that hold the images of a probe over the whole cell.
-
-    An image has no frequency beyond twice the aperture, so that a raster of 4 h + 1 positions
-    along an edge, h the highest harmonic of a beam, says everything (see `fourier_image`).
-    """
-    ny, nx = _raster(grid, probe)
-    (ly, lx), rows, columns = grid.extent_A, np.arange(ny) / ny, np.arange(nx) / nx
-    y, x = np.meshgrid(rows * ly, columns * lx, indexing="ij")
-    return np.column_stack([(x + rows[:, None] * grid.shear_A).ravel(), y.ravel()])
-
-
-def image_of_cell(values: Floats, names: Sequence[str], grid: Grid, probe: Probe) -> FourierImage:
-    """Return the images whose values (n, channels) at the positions of `whole_cell` are known."""
-    ny, nx = _raster(grid, probe)
-    image = values.T.reshape(len(names), ny, nx)
-    coefficients = np.fft.fftshift(np.fft.fft2(image, norm="forward"), axes=(1, 2))
-    return FourierImage(coefficients, tuple(names), grid.extent_A, grid.shear_A)
-
-
-def _raster(grid: Grid, probe: Probe) -> tuple[int, int]:
-    """Return the rows and columns of `whole_cell`: odd numbers."""
-    harmonics = Beams.inside(grid, probe).harmonics
-    ny, nx = (2 * int(np.ptp(h)) + 1 for h in harmonics.T)
-    return ny, nx
