@@ -135,13 +135,20 @@ class ScanPath:
         )
 
     def table(self) -> Table:
-        """Return times, displacements and positions of every dwell."""
+        """Return times, displacements and positions of every dwell.
+
+        Positions on the specimen at rest count from the raster's first one, as atoms do in truth.
+        """
+        first_x, first_y = (
+            (self.x_nm + self.drift_x_nm)[0, 0, 0],
+            (self.y_nm + self.drift_y_nm)[0, 0, 0],
+        )
         return {
             "t_s": self.t_s,
             "dx_nm": self.drift_x_nm,
             "dy_nm": self.drift_y_nm,
-            "x_nm": self.x_nm,
-            "y_nm": self.y_nm,
+            "x_nm": self.x_nm - first_x,
+            "y_nm": self.y_nm - first_y,
         }
 
     def frame_means(self) -> Table:
