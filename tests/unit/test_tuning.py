@@ -189,6 +189,27 @@ def test_a_corrected_preset_keeps_residual_aberrations_below_a_quarter_wave(name
             assert phase == pytest.approx(math.pi / 4, rel=0.1), field
 
 
+def test_derived_numbers_of_presets_follow_from_their_formulas() -> None:
+    """Scherzer's focus and probe; Lichte's focus, phase plateau of 2 pi/3, for negative Cs."""
+    bare = _presets.knobs("uncorrected-200kv", "imaging")["optics"]
+    probe = _presets.knobs("uncorrected-200kv", "probe")["probe"]
+    length, Cs = float(wavelength(200.0)), bare["aberrations"]["c30_um"] * 1e4
+    assert bare["defocus_nm"] * 10 == pytest.approx(-1.2 * math.sqrt(Cs * length), rel=0.01)
+    edge = 1e-3 * probe["semiangle_mrad"] / length
+    lens = {"C10": probe["defocus_nm"] * 10, "C30": Cs}
+    phase = np.array([float(chi(lens, k, 0.0, 200.0)) for k in np.linspace(0.0, edge, 201)])
+    assert phase.min() == pytest.approx(-math.pi / 2, rel=0.01)
+    assert phase[-1] == pytest.approx(0.0, abs=0.1)
+    for name, d_A in (("corrected-300kv", 0.8), ("corrected-80kv", 1.1)):
+        kev = float(name.split("-")[1].removesuffix("kv"))
+        optics = _presets.knobs(name, "imaging")["optics"]
+        lens = {"C10": optics["defocus_nm"] * 10, "C30": optics["aberrations"]["c30_um"] * 1e4}
+        phase = np.array([float(chi(lens, k, 0.0, kev)) for k in np.linspace(0.0, 1 / d_A, 201)])
+        assert phase.max() == pytest.approx(2 * math.pi / 3, rel=0.03)
+        lichte = -0.75 * lens["C30"] * float(wavelength(kev)) ** 2 / d_A**2
+        assert lens["C10"] == pytest.approx(lichte, rel=0.03)
+
+
 def test_presets_show_their_sources_in_the_schema() -> None:
     shown = TEM.model_json_schema()["properties"]["preset"]["presets"]["imaging"]
     assert "Tecnai F20" in shown["uncorrected-200kv"]["optics"]["cc_mm"]
