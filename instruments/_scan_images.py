@@ -16,11 +16,11 @@ from nanophantom.instruments._scan_method import choose_method
 from nanophantom.instruments._scanning import ScanPath
 from nanophantom.simcore.atoms import Atoms
 from nanophantom.simcore.electrons.cell import Cell, depth_nm
+from nanophantom.simcore.electrons.coherence import focal_quadrature
 from nanophantom.simcore.electrons.configurations import Configurations
 from nanophantom.simcore.electrons.constants import wavelength
 from nanophantom.simcore.electrons.delocalisation import delocalisation
 from nanophantom.simcore.electrons.grid import Grid
-from nanophantom.simcore.electrons.coherence import focal_quadrature
 from nanophantom.simcore.electrons.optics import ProbeOptics
 from nanophantom.simcore.electrons.stem.engine import ScanEngine
 from nanophantom.simcore.electrons.stem.fourier_image import FourierImage

@@ -9,17 +9,18 @@ over the thermal configurations, the focal spread and the source.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from nanophantom.instruments._column import Column, Tuned
+from nanophantom.instruments._column import Tuned
 from nanophantom.instruments._four_d_acquisition import (
     FourDSTEMAcquisition as FourDSTEMAcquisition,
 )
 from nanophantom.instruments._patterns import Patterns
+from nanophantom.instruments._probe_column import ProbeColumn
 from nanophantom.instruments._scan_images import focal_spread
-from nanophantom.instruments._scanning import ELECTRONS_PER_PA_US, Scan, ScanPath
+from nanophantom.instruments._scanning import Scan, ScanPath
 from nanophantom.instruments._survey import Survey, Turned
 from nanophantom.instruments._tiling import Tiling
 from nanophantom.simcore.atoms import Window
@@ -46,53 +47,25 @@ class Memory(Model):
     """Memory of a worker for slices and waves; with more, slices are made less often."""
 
 
-class FourDSTEM(Column):
+class FourDSTEM(ProbeColumn):
     """Scanning TEM with a pixelated detector, and any others in the same pass."""
 
-    preset_part: ClassVar[str] = "probe"
-
     kind: Literal["four-d-stem"] = "four-d-stem"
-    energy_kev: float = Field(default=200.0, ge=10, le=3000)
-    """Beam energy."""
     probe: ProbeOptics = ProbeOptics(semiangle_mrad=20.0)
     """Aperture, aberrations and coherence of the probe. A source of finite size costs nine waves
     a position, a focal spread seven."""
-    beam_current_pa: float = Field(default=20.0, gt=0)
-    """Current in the probe."""
     camera: PixelatedDetector = PixelatedDetector()
     """The pixelated detector; its rows and columns lie along those of the scan."""
     detectors: tuple[Detector, ...] = ()
     """What else is recorded. Each counts as if it were alone."""
-    shot_noise: bool = True
-    """Count single electrons; off, the expectation itself is read out."""
     scan: Scan = Scan(width_px=64, height_px=64, pixel_size_nm=0.03, dwell_us=1000.0)
     """Raster and timing; every line is a frame."""
-    stage_tilt_mrad: tuple[float, float] = (0.0, 0.0)
-    """Rotation of the specimen about the x and the y axis."""
-    drift: Drift = Drift()
-    """Specimen drift; it acts between the probe's positions and shears and stretches the scan."""
     multislice: Multislice = Multislice()
     """Numerical settings of the scattering. Each probe travels in a window of its own, margin_nm
     around it; none takes what the probe and its rays reach, and at least half a wavelength over
     the angle of a pixel, so that patterns are sampled as finely as the camera asks."""
     calculation: Memory = Memory()
     """Memory."""
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if max(abs(a) for a in self.stage_tilt_mrad) > 500:
-            raise ValueError("stage_tilt_mrad must lie within ±500 mrad")
-        names = ["patterns", *(name for d in self.detectors for name in d.channels)]
-        if len(set(names)) < len(names):
-            raise ValueError(f"detectors: two signals have one name: {', '.join(sorted(names))}")
-        band = self.multislice.band_limit_mrad
-        if band is not None and band < self.reach_mrad:
-            raise ValueError(
-                f"multislice.band_limit_mrad ({band:g}) is below what aperture, detectors and the "
-                f"camera's corners reach ({self.reach_mrad:.4g}); they would see angles that were "
-                "never computed"
-            )
-        return self
 
     @classmethod
     def small(cls) -> Self:
@@ -105,22 +78,15 @@ class FourDSTEM(Column):
         )
 
     @property
+    def signal_names(self) -> tuple[str, ...]:
+        """Names of all signals."""
+        return ("patterns", *(name for d in self.detectors for name in d.channels))
+
+    @property
     def reach_mrad(self) -> float:
-        """Largest angle that is looked at."""
+        """Largest angle of aperture, detectors and the camera's corners."""
         seen = [d.reach_mrad for d in self.detectors]
         return max(self.camera.reach_mrad, self.probe.semiangle_mrad, *seen, 0.0)
-
-    @property
-    def band_limit_mrad(self) -> float:
-        """Largest scattering angle that is kept: by default 1.2 times what is looked at."""
-        if self.multislice.band_limit_mrad is not None:
-            return self.multislice.band_limit_mrad
-        return 1.2 * max(self.reach_mrad, 2 * self.probe.semiangle_mrad)
-
-    @property
-    def electrons(self) -> float:
-        """Electrons that fall on the specimen at each position."""
-        return self.beam_current_pa * self.scan.dwell_us * ELECTRONS_PER_PA_US
 
     def plan(self, specimen: Specimen, run: Run) -> FourDSTEMAcquisition:
         """Draw drift and tuning, choose windows and tiles.

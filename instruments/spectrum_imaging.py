@@ -10,12 +10,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from nanophantom.instruments._column import Column, Tuned
+from nanophantom.instruments._column import Tuned
 from nanophantom.instruments._edges import (
     BARN_PER_A2,
     Edge,
@@ -24,28 +24,21 @@ from nanophantom.instruments._edges import (
     PluralScattering,
     XRayEdge,
 )
-from nanophantom.instruments._scanning import ELECTRONS_PER_PA_US, Scan, ScanPath
+from nanophantom.instruments._probe_column import ProbeColumn
+from nanophantom.instruments._scanning import Scan, ScanPath
 from nanophantom.instruments._spectrum_maps import SpectrumMaps
 from nanophantom.instruments._spectrum_truth import areal_density, columns_with_composition
-from nanophantom.simcore.electrons.optics import ProbeOptics
 from nanophantom.simcore.electrons.settings import Multislice
 from nanophantom.simcore.electrons.stem.detectors import AnnularDetector, Detector
-from nanophantom.simcore.environment import Drift
 from nanophantom.simcore.fields import Array, Axis, Table
 from nanophantom.simcore.runs import Acquisition, Cost, Frame, Parts, Run, SignalSpec
 from nanophantom.simcore.specimens import Specimen
 
 
-class SpectrumImaging(Column):
+class SpectrumImaging(ProbeColumn):
     """Scanning TEM that counts X-rays (EDS) and core losses (EELS) at every probe position."""
 
-    preset_part: ClassVar[str] = "probe"
-
     kind: Literal["spectrum-imaging"] = "spectrum-imaging"
-    energy_kev: float = Field(default=200.0, ge=10, le=3000)
-    """Beam energy."""
-    probe: ProbeOptics = ProbeOptics(semiangle_mrad=20.0)
-    """Aperture, aberrations and coherence of the probe."""
     beam_current_pa: float = Field(default=100.0, gt=0)
     """Current in the probe."""
     edges: tuple[Edge, ...] = (
@@ -66,17 +59,9 @@ class SpectrumImaging(Column):
     there are atoms, times three)."""
     plural_scattering: PluralScattering | None = None
     """Further losses that move core losses out of their window; none leaves them there."""
-    shot_noise: bool = True
-    """Count single photons and electrons; off, the expectation itself is read out."""
     scan: Scan = Scan(width_px=64, height_px=64, pixel_size_nm=0.02, dwell_us=1000.0)
     """Raster and timing."""
-    stage_tilt_mrad: tuple[float, float] = (0.0, 0.0)
-    """Rotation of the specimen about the x and the y axis."""
-    drift: Drift = Drift()
-    """Specimen drift; it acts between the probe's positions and shears and stretches the scan."""
-    multislice: Multislice = Multislice()
-    """Numerical settings of the scattering."""
-    memory_gb: float = Field(default=1.5, gt=0, json_schema_extra={"dimensionless": True})
+    memory_gb: float = Field(default=1.5, gt=0)
     """Memory that slices, maps and waves may take, gigabytes."""
 
     @model_validator(mode="after")
@@ -84,22 +69,11 @@ class SpectrumImaging(Column):
         for field in ("edges", "detectors"):
             if not getattr(self, field):
                 raise ValueError(f"{field}: there is none; give at least one")
-        if max(abs(a) for a in self.stage_tilt_mrad) > 500:
-            raise ValueError("stage_tilt_mrad must lie within ±500 mrad")
-        names = self.signal_names
-        if len(set(names)) < len(names):
-            raise ValueError(f"edges: two signals have one name: {', '.join(sorted(names))}")
         for edge in self.edges:
             try:
                 edge.check(self.energy_kev)
             except ValueError as problem:
                 raise ValueError(f"edges.{edge.name}: {problem}") from None
-        band = self.multislice.band_limit_mrad
-        if band is not None and band < self._reach_mrad:
-            raise ValueError(
-                f"multislice.band_limit_mrad ({band:g}) is below what probe, detectors and "
-                f"collectors need ({self._reach_mrad:g})"
-            )
         return self
 
     @classmethod
@@ -128,23 +102,13 @@ class SpectrumImaging(Column):
         return (*seen, *(edge.name for edge in self.edges), *before)
 
     @property
-    def _reach_mrad(self) -> float:
+    def reach_mrad(self) -> float:
         """Largest angle that has to be computed: images hold twice that of the probe."""
         angles = [2 * self.probe.semiangle_mrad, *(d.reach_mrad for d in self.detectors)]
         if self.core_loss != "local":
             losses = [e for e in self.edges if isinstance(e, LossEdge)]
             angles += [e.collection_mrad + self.probe.semiangle_mrad for e in losses]
         return max(angles)
-
-    @property
-    def band_limit_mrad(self) -> float:
-        """Largest scattering angle that is kept: by default 1.2 times what is looked at."""
-        return self.multislice.band_limit_mrad or 1.2 * self._reach_mrad
-
-    @property
-    def electrons(self) -> float:
-        """Electrons that fall on the specimen at each position."""
-        return self.beam_current_pa * self.scan.dwell_us * ELECTRONS_PER_PA_US
 
     def plan(self, specimen: Specimen, run: Run) -> SpectrumImage:
         """Draw drift and tuning, choose the grid, and ask the specimen for its atoms.

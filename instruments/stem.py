@@ -12,17 +12,17 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import PositiveInt, model_validator
 
-from nanophantom.instruments._column import Column, Tuned
+from nanophantom.instruments._column import Tuned
+from nanophantom.instruments._probe_column import ProbeColumn
 from nanophantom.instruments._scan_images import ScanImages
-from nanophantom.instruments._scanning import ELECTRONS_PER_PA_US, Calculation, Scan, ScanPath
+from nanophantom.instruments._scanning import Calculation, Scan, ScanPath
 from nanophantom.simcore.columns import find_truth_columns
-from nanophantom.simcore.electrons.optics import ProbeOptics
 from nanophantom.simcore.electrons.settings import Multislice
 from nanophantom.simcore.electrons.stem.detectors import AnnularDetector, Detector
 from nanophantom.simcore.environment import Drift
@@ -33,18 +33,10 @@ from nanophantom.simcore.specimens import Specimen
 Images = npt.NDArray[np.float32]
 
 
-class STEM(Column):
+class STEM(ProbeColumn):
     """Scanning TEM with annular, segmented and first-moment detectors."""
 
-    preset_part: ClassVar[str] = "probe"
-
     kind: Literal["stem"] = "stem"
-    energy_kev: float = Field(default=200.0, ge=10, le=3000)
-    """Beam energy."""
-    probe: ProbeOptics = ProbeOptics(semiangle_mrad=20.0)
-    """Aperture, aberrations and coherence of the probe."""
-    beam_current_pa: float = Field(default=20.0, gt=0)
-    """Current in the probe."""
     detectors: tuple[Detector, ...] = (
         AnnularDetector(name="bf", outer_mrad=10.0),
         AnnularDetector(name="abf", inner_mrad=10.0, outer_mrad=20.0),
@@ -52,16 +44,6 @@ class STEM(Column):
     )
     """What is recorded, all in one pass. Each detector counts as if it were alone: two that
     overlap are not in each other's shadow."""
-    shot_noise: bool = True
-    """Count single electrons; off, the expectation itself is read out."""
-    scan: Scan = Scan()
-    """Raster and timing."""
-    stage_tilt_mrad: tuple[float, float] = (0.0, 0.0)
-    """Rotation of the specimen about the x and the y axis."""
-    drift: Drift = Drift()
-    """Specimen drift; it acts between the probe's positions and shears and stretches the scan."""
-    multislice: Multislice = Multislice()
-    """Numerical settings of the scattering."""
     configurations_of_frame: tuple[PositiveInt, ...] | None = None
     """Thermal configurations that each frame averages, the first so many of them: a study of
     convergence. Those beyond the largest number make an independent reference, kept as truth.
@@ -71,22 +53,8 @@ class STEM(Column):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if not self.detectors:
-            raise ValueError("detectors: there is none; give at least one")
-        if max(abs(a) for a in self.stage_tilt_mrad) > 500:
-            raise ValueError("stage_tilt_mrad must lie within ±500 mrad")
-        names = [name for detector in self.detectors for name in detector.channels]
-        if len(set(names)) < len(names):
-            raise ValueError(f"detectors: two signals have one name: {', '.join(sorted(names))}")
         if self.configurations_of_frame is not None:
             self._study_is_possible(self.configurations_of_frame)
-        band = self.multislice.band_limit_mrad
-        reach = max(self.reach_mrad, self.probe.semiangle_mrad)
-        if band is not None and band < reach:
-            raise ValueError(
-                f"multislice.band_limit_mrad ({band:g}) is below what aperture and detectors "
-                f"reach ({reach:g}); they would see angles that were never computed"
-            )
         return self
 
     def _study_is_possible(self, averaged: tuple[int, ...]) -> None:
@@ -117,21 +85,14 @@ class STEM(Column):
         )
 
     @property
+    def signal_names(self) -> tuple[str, ...]:
+        """Names of all signals."""
+        return tuple(name for detector in self.detectors for name in detector.channels)
+
+    @property
     def reach_mrad(self) -> float:
-        """Largest angle that a detector looks at."""
-        return max(detector.reach_mrad for detector in self.detectors)
-
-    @property
-    def band_limit_mrad(self) -> float:
-        """Largest scattering angle that is kept: by default 1.2 times what is looked at."""
-        if self.multislice.band_limit_mrad is not None:
-            return self.multislice.band_limit_mrad
-        return 1.2 * max(self.reach_mrad, 2 * self.probe.semiangle_mrad)
-
-    @property
-    def electrons(self) -> float:
-        """Electrons that fall on the specimen at each position."""
-        return self.beam_current_pa * self.scan.dwell_us * ELECTRONS_PER_PA_US
+        """Largest angle of aperture and detectors."""
+        return max(self.probe.semiangle_mrad, *(d.reach_mrad for d in self.detectors), 0.0)
 
     def plan(self, specimen: Specimen, run: Run) -> STEMAcquisition:
         """Draw drift and tuning, choose grid and method, and ask the specimen for its atoms.

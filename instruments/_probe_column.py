@@ -1,0 +1,79 @@
+"""What instruments with a scanned probe share: the column, the raster and the knobs of both."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from nanophantom.instruments._column import Column
+from nanophantom.instruments._scanning import ELECTRONS_PER_PA_US, Scan
+from nanophantom.simcore.electrons.optics import ProbeOptics
+from nanophantom.simcore.electrons.settings import Multislice
+from nanophantom.simcore.environment import Drift
+
+
+class ProbeColumn(Column):
+    """A column that focuses a probe on the specimen and scans it."""
+
+    preset_part: ClassVar[str] = "probe"
+
+    energy_kev: float = Field(default=200.0, ge=10, le=3000)
+    """Beam energy."""
+    probe: ProbeOptics = ProbeOptics(semiangle_mrad=20.0)
+    """Aperture, aberrations and coherence of the probe."""
+    beam_current_pa: float = Field(default=20.0, gt=0)
+    """Current in the probe."""
+    shot_noise: bool = True
+    """Count single electrons and photons; off, the expectation itself is read out."""
+    scan: Scan = Scan()
+    """Raster and timing."""
+    stage_tilt_mrad: tuple[float, float] = (0.0, 0.0)
+    """Rotation of the specimen about the x and the y axis."""
+    drift: Drift = Drift()
+    """Specimen drift; it acts between the probe's positions and shears and stretches the scan."""
+    multislice: Multislice = Multislice()
+    """Numerical settings of the scattering."""
+
+    @property
+    @abstractmethod
+    def signal_names(self) -> tuple[str, ...]:
+        """Names of all signals."""
+
+    @property
+    @abstractmethod
+    def reach_mrad(self) -> float:
+        """Largest angle that has to be computed."""
+
+    @model_validator(mode="after")
+    def _scan_is_possible(self) -> Self:
+        if max(abs(a) for a in self.stage_tilt_mrad) > 500:
+            raise ValueError("stage_tilt_mrad must lie within ±500 mrad")
+        names = self.signal_names
+        if not names:
+            raise ValueError("detectors: there is none; give at least one")
+        if len(set(names)) < len(names):
+            raise ValueError(f"two signals have one name: {', '.join(sorted(names))}")
+        band = self.multislice.band_limit_mrad
+        if band is not None and band < self.reach_mrad:
+            raise ValueError(
+                f"multislice.band_limit_mrad ({band:g}) is below what aperture and detectors "
+                f"reach ({self.reach_mrad:.4g}); they would see angles that were never computed"
+            )
+        return self
+
+    @property
+    def band_limit_mrad(self) -> float:
+        """Largest scattering angle that is kept: by default 1.2 times what is looked at.
+
+        Images hold frequencies up to twice the probe's, so that counts as looked at too.
+        """
+        if self.multislice.band_limit_mrad is not None:
+            return self.multislice.band_limit_mrad
+        return 1.2 * max(self.reach_mrad, 2 * self.probe.semiangle_mrad)
+
+    @property
+    def electrons(self) -> float:
+        """Electrons that fall on the specimen at each position."""
+        return self.beam_current_pa * self.scan.dwell_us * ELECTRONS_PER_PA_US
