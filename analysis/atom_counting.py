@@ -18,13 +18,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import PchipInterpolator
 
 from nanophantom.analysis.columns import find_columns
+from nanophantom.analysis.mixtures import (
+    Mixture,
+    Spacing,
+    best_of,
+    checked_values,
+    fit_mixture,
+    fit_scaled,
+)
 from nanophantom.analysis.scattering_cross_sections import (
     gaussian_cross_sections,
     voronoi_cross_sections,
@@ -32,35 +40,9 @@ from nanophantom.analysis.scattering_cross_sections import (
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
-Spacing = Literal["equidistant", "free"]
 
 FAINTEST_COLUMN = 0.05
 """Least height of a column relative to the strong ones: one atom beside twenty."""
-SCALE_STEP = 0.03
-"""Distance of the scales from which a hybrid fit starts: half of what one atom in 16 changes."""
-
-
-@dataclass(frozen=True, eq=False)
-class Mixture:
-    """G Gaussians of one width, fitted to N values."""
-
-    means: FloatArray
-    weights: FloatArray
-    sigma: float
-    posterior: FloatArray
-    """(N, G): probability that a value belongs to a component."""
-    log_likelihood: float
-    n_parameters: int
-    parameters: FloatArray
-    """What the means were made of: themselves; first and spacing; or the scale."""
-
-    @property
-    def icl(self) -> float:
-        """-2 log L + d log N + 2 entropy: the less the better (Biernacki et al. 2000)."""
-        p = np.maximum(self.posterior, 1e-300)
-        entropy = -float(np.sum(self.posterior * np.log(p)))
-        penalty = self.n_parameters * np.log(len(self.posterior))
-        return -2 * self.log_likelihood + float(penalty) + 2 * entropy
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,53 +59,6 @@ class AtomCounts:
     sigma_A2: float
     """Standard deviation about it (the mean one if each column has its own)."""
     mixture: Mixture | None
-
-
-def fit_mixture(
-    values: npt.ArrayLike,
-    n_components: int,
-    spacing: Spacing = "equidistant",
-    min_sigma: float = 0.0,
-) -> Mixture:
-    """Fit a mixture of Gaussians of equal width by expectation maximisation.
-
-    The best of several starts, all made from the values' quantiles and range: no chance is
-    involved.
-
-    Parameters
-    ----------
-    values : (N,) array
-    n_components : int
-    spacing : {"equidistant", "free"}
-        Whether the means are first + g * step, or each is free.
-    min_sigma : float
-        Least width: what is known of the measurement's noise.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer values than components, or they aren't finite.
-    """
-    x = _values(values)
-    if not 1 <= n_components <= len(x):
-        raise ValueError(f"n_components must be from 1 to {len(x)}, got {n_components}")
-    if spacing not in ("equidistant", "free"):
-        raise ValueError(f'spacing must be "equidistant" or "free", got {spacing!r}')
-    g = np.arange(n_components, dtype=np.float64)
-    low, high = float(np.min(x)), float(np.max(x))
-    step = (high - low) / n_components
-    if n_components == 1:
-        return _best(x, np.ones((1, 1)), [(np.array([np.mean(x)]), step)], min_sigma)
-    line = np.stack([np.ones(n_components), g], axis=1)
-    starts = []
-    for first, spread in ((0.5, 1.0), (0.2, 1.05), (0.8, 0.95), (0.35, 0.9), (0.35, 1.15)):
-        starts.append((np.array([low + first * step, spread * step]), 0.25 * step))
-    even = _best(x, line, starts, min_sigma)
-    if spacing == "equidistant":
-        return even
-    own = np.eye(n_components)
-    quantiles = np.quantile(x, (g + 0.5) / n_components)
-    return _best(x, own, [(even.means, even.sigma), (quantiles, 0.25 * step)], min_sigma)
 
 
 def count_by_statistics(
@@ -160,7 +95,7 @@ def count_by_statistics(
         If there is no cross-section, a number is out of range, or all form one group, which tells
         no spacing, and `first_count` isn't given.
     """
-    x = _values(cross_sections_A2)
+    x = checked_values(cross_sections_A2)
     if n_components is not None:
         mixture = fit_mixture(x, n_components, spacing, min_sigma_A2)
     else:
@@ -201,11 +136,13 @@ def count_by_library(
     ValueError
         If the table or a number is wrong.
     """
-    x = _values(cross_sections_A2)
+    x = checked_values(cross_sections_A2)
     candidates, means = _table(n_atoms, library_A2)
     if sigma_A2 is None:
         step = float(np.median(np.abs(np.diff(means)))) if len(means) > 1 else float(np.std(x))
-        mixture = _best(x, np.zeros((len(means), 0)), [(np.zeros(0), 0.3 * step)], 0.0, fixed=means)
+        mixture = best_of(
+            x, np.zeros((len(means), 0)), [(np.zeros(0), 0.3 * step)], 0.0, fixed=means
+        )
         return _counts(candidates, mixture.posterior, means, mixture.sigma, mixture)
     sigma = np.broadcast_to(np.asarray(sigma_A2, np.float64), x.shape)
     if not (np.all(sigma > 0) and np.all(np.isfinite(sigma))):
@@ -242,11 +179,11 @@ def count_hybrid(
     ValueError
         If the table or a number is wrong.
     """
-    x = _values(cross_sections_A2)
+    x = checked_values(cross_sections_A2)
     candidates, means = _table(n_atoms, library_A2)
     if not sigma_scale > 0:
         raise ValueError(f"sigma_scale must be positive, got {sigma_scale}")
-    mixture, posterior = _scaled(x, means, min_sigma_A2, (1.0, sigma_scale))
+    mixture, posterior = fit_scaled(x, means, min_sigma_A2, (1.0, sigma_scale))
     return _counts(candidates, posterior, mixture.means, mixture.sigma, mixture)
 
 
@@ -347,131 +284,6 @@ def _count_with(
     )
 
 
-def _best(
-    x: FloatArray,
-    design: FloatArray,
-    starts: list[tuple[FloatArray, float]],
-    min_sigma: float,
-    fixed: FloatArray | None = None,
-) -> Mixture:
-    """Return the likeliest of the fits from several starts, carried on to its end."""
-    floor = _least_sigma(x, min_sigma)
-    offset = np.zeros(len(design)) if fixed is None else fixed
-    rough = [_maximise(x, design, offset, *start, floor, None, 1e-2, 300) for start in starts]
-    _, theta, sigma, weights = max(rough, key=lambda fit: fit[0])
-    top = _maximise(x, design, offset, theta, sigma, floor, None, 1e-6, 3000, weights)
-    return _mixture(x, design, offset, top, sort=fixed is None)
-
-
-def _scaled(
-    x: FloatArray,
-    means: FloatArray,
-    min_sigma: float,
-    prior: tuple[float, float],
-) -> tuple[Mixture, FloatArray]:
-    """Fit the means times a scale: return the likeliest, and the posterior over all scales.
-
-    Each local maximum counts by its probability, the prior of the scale included.
-    """
-    floor = _least_sigma(x, min_sigma)
-    design, offset = means[:, None], np.zeros(len(means))
-    step = float(np.median(np.abs(np.diff(means)))) if len(means) > 1 else float(np.std(x))
-    reach = int(np.ceil(4 * prior[1] / SCALE_STEP))
-    scales = prior[0] + SCALE_STEP * np.arange(-reach, reach + 1)
-    fits = [
-        _maximise(x, design, offset, np.array([s]), 0.2 * step, floor, prior, 1e-3, 300)
-        for s in scales[scales > 0.2]
-    ]
-    fits.sort(key=lambda fit: -fit[0])
-    maxima: list[_Maximum] = []
-    for fit in fits:
-        apart = [abs(fit[1][0] - other[1][0]) for other in maxima]
-        if fit[0] > fits[0][0] - 15 and min(apart, default=1.0) > 0.01:
-            maxima.append(_maximise(x, design, offset, *fit[1:3], floor, prior, 1e-6, 3000, fit[3]))
-    odds = np.exp([fit[0] - maxima[0][0] for fit in maxima])
-    mixtures = [_mixture(x, design, offset, fit, sort=False) for fit in maxima]
-    posterior = np.tensordot(odds / np.sum(odds), [m.posterior for m in mixtures], axes=1)
-    return mixtures[0], posterior
-
-
-_Maximum = tuple[float, FloatArray, float, FloatArray]
-"""Objective, parameters of the means, sigma, weights."""
-
-
-def _least_sigma(x: FloatArray, min_sigma: float) -> float:
-    return max(min_sigma, 1e-6 * float(np.ptp(x)), 1e-300)
-
-
-def _mixture(
-    x: FloatArray, design: FloatArray, offset: FloatArray, fit: _Maximum, sort: bool
-) -> Mixture:
-    _, theta, sigma, weights = fit
-    means = offset + design @ theta
-    order = np.argsort(means, kind="stable") if sort else np.arange(len(means))
-    means, weights = means[order], weights[order]
-    log_likelihood, posterior = _posterior(x, means, weights, sigma)
-    n_parameters = design.shape[1] + len(design)  # G - 1 weights and sigma
-    return Mixture(means, weights, sigma, posterior, log_likelihood, n_parameters, theta)
-
-
-def _maximise(
-    x: FloatArray,
-    design: FloatArray,
-    offset: FloatArray,
-    theta: FloatArray,
-    sigma: float,
-    min_sigma: float,
-    prior: tuple[float, float] | None,
-    tolerance: float,
-    most_rounds: int,
-    weights: FloatArray | None = None,
-) -> _Maximum:
-    """Maximise the likelihood (with a prior, the posterior density) of a mixture.
-
-    The means are offset + design @ theta, so that maximisation is a linear regression of the
-    components' averages.
-    """
-    n, (g, p) = len(x), design.shape
-    weights = np.full(g, 1 / g) if weights is None else weights
-    sigma = max(sigma, min_sigma)
-    last = -np.inf
-    for _ in range(most_rounds):
-        means = offset + design @ theta
-        objective, posterior = _posterior(x, means, weights, sigma)
-        if prior is not None:
-            objective -= 0.5 * float((theta[0] - prior[0]) / prior[1]) ** 2
-        if objective - last < tolerance:
-            break
-        last = objective
-        share = np.sum(posterior, axis=0)
-        weights = share / n
-        if p:
-            # An empty component stays where it is.
-            normal = design.T @ (share[:, None] * design) + 1e-9 * np.eye(p)
-            right = design.T @ (x @ posterior - share * offset) + 1e-9 * theta
-            if prior is not None:
-                normal = normal + (sigma / prior[1]) ** 2
-                right = right + (sigma / prior[1]) ** 2 * prior[0]
-            theta = np.linalg.solve(normal, right)
-        means = offset + design @ theta
-        residual = float(np.sum(posterior * (x[:, None] - means[None, :]) ** 2))
-        sigma = max(float(np.sqrt(residual / n)), min_sigma)
-    return float(objective), theta, sigma, weights
-
-
-def _posterior(
-    x: FloatArray, means: FloatArray, weights: FloatArray, sigma: float
-) -> tuple[float, FloatArray]:
-    """Return the log-likelihood, and the probabilities (N, G) of the components."""
-    log_p = -0.5 * ((x[:, None] - means[None, :]) / sigma) ** 2
-    log_p += np.log(np.maximum(weights, 1e-300))
-    top = np.max(log_p, axis=1, keepdims=True)
-    p = np.exp(log_p - top)
-    total = np.sum(p, axis=1, keepdims=True)
-    level = len(x) * np.log(np.sqrt(2 * np.pi) * sigma)
-    return float(np.sum(top) + np.sum(np.log(total)) - level), p / total
-
-
 def _counts(
     candidates: IntArray,
     posterior: FloatArray,
@@ -507,10 +319,3 @@ def _table(n_atoms: npt.ArrayLike, library_A2: npt.ArrayLike) -> tuple[IntArray,
     if len(whole) == len(n):
         return whole, means
     return whole, np.asarray(PchipInterpolator(n, means)(whole), np.float64)
-
-
-def _values(values: npt.ArrayLike) -> FloatArray:
-    x = np.asarray(values, np.float64)
-    if x.ndim != 1 or not len(x) or not np.all(np.isfinite(x)):
-        raise ValueError(f"cross-sections are finite numbers of the shape (n,), got {x.shape}")
-    return x

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from nanophantom.samples.structure import FromFile, rotation_table
 from nanophantom.simcore.atoms import Atoms, Floats, Window
 from nanophantom.simcore.fields import Table, read_only
 from nanophantom.simcore.runs import Run
-from nanophantom.simcore.specimens import Specimen
+from nanophantom.simcore.specimens import Specimen, known_crystal
 
 Tilt = Annotated[float, Field(ge=-200, le=200)]
 Direction = tuple[int, int, int]
@@ -78,6 +78,7 @@ class Crystal(FromFile):
             cell_nm=read_only(structure.cell_nm),
             supercell_nm=read_only(structure.supercell_nm),
             rotation=read_only(rotation),
+            alignment=read_only(orientation(structure.cell_nm, self.zone_axis, self.x_axis)),
             strain=read_only(strain),
             thickness_nm=self.thickness_nm,
             drawn=structure.drawn,
@@ -104,12 +105,15 @@ class CrystalSpecimen(Specimen):
         Vectors of the file's cell and of the supercell as rows, in the same frame.
     rotation, strain
         From the file's frame to the specimen's, and the strain that follows it, shape (3, 3).
+    alignment
+        The rotation without tilt: how the operator means the crystal to lie.
     """
 
     sites: Atoms
     cell_nm: Floats
     supercell_nm: Floats
     rotation: Floats
+    alignment: Floats
     strain: Floats
     thickness_nm: float
     drawn: Table
@@ -168,6 +172,14 @@ class CrystalSpecimen(Specimen):
             "strain": strain_table(self.strain),
             "occupancy_draws": self.drawn,
         }
+
+    @property
+    def known(self) -> Mapping[str, Any]:
+        """The crystal, unless its occupancies were drawn: thickness, tilt and strain are truth."""
+        if self.drawn["label"].size:
+            return {}
+        lying = self.sites.moved(self.sites.positions_nm @ self.alignment.T)
+        return known_crystal(self.supercell_nm @ self.alignment.T, lying)
 
     @property
     def notes(self) -> tuple[str, ...]:

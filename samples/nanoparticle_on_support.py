@@ -21,7 +21,7 @@ from nanophantom.samples.structure import BUNDLED
 from nanophantom.simcore.atoms import Atoms, Floats, Ints, Window
 from nanophantom.simcore.fields import Table, read_only
 from nanophantom.simcore.runs import Run
-from nanophantom.simcore.specimens import Specimen
+from nanophantom.simcore.specimens import Specimen, known_crystal
 
 # Both crystals lie with [1-10] along the beam and [111] upwards (-y): the orientation relation
 # (111)[1-10]Au // (111)[1-10]CeO2 that T. Akita, K. Tanaka & M. Kohyama saw in profile,
@@ -36,6 +36,7 @@ nm apart); a rigid layer stands half way."""
 CLOSEST_NM = 0.12
 """No two atoms may come closer than this."""
 FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+PRIMITIVE = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 CENTRES = ((0.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), (0.75, 0.75, 0.75))
 """An atom, the octahedral hole and the two tetrahedral holes, all on the [111] axis."""
 
@@ -362,6 +363,14 @@ class SupportedParticle(Specimen):
                 "termination": np.array(["O"]),
             },
         }
+
+    @property
+    def known(self) -> Mapping[str, Any]:
+        """The particle's crystal, upright; its size, shape and strain are truth."""
+        standing = about_y(self.recipe.azimuth_deg) @ orientation(np.eye(3), BEAM, RIGHT)
+        cell_nm = self.recipe.lattice_nm * PRIMITIVE @ standing.T
+        site = self.particle.select(np.arange(1)).moved(np.zeros((1, 3)))
+        return known_crystal(cell_nm, site)
 
     @property
     def notes(self) -> tuple[str, ...]:

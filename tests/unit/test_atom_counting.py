@@ -14,8 +14,8 @@ from nanophantom.analysis.atom_counting import (
     count_by_library,
     count_by_statistics,
     count_hybrid,
-    fit_mixture,
 )
+from nanophantom.analysis.mixtures import fit_mixture
 
 FloatArray = npt.NDArray[np.float64]
 STEP = 0.12  # Å^2 per atom
