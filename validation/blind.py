@@ -52,7 +52,8 @@ def run_blind(
     measured
         All that the function may see.
     inputs
-        Signals whose arrays it is called with, in this order, followed by the settings.
+        Signals whose arrays it is called with, in this order, followed by the settings. Empty: it
+        is called with one dict of all signals by name.
     timeout_s
         How long it may take.
 
@@ -77,7 +78,8 @@ def run_blind(
     request = {"algorithm": algorithm, "inputs": list(inputs), "look_in": str(Path.cwd())}
     with tempfile.TemporaryDirectory(prefix="nanophantom-blind-") as folder:
         desk = Path(folder)
-        _save(desk / MEASURED, {name: measured.signals[name].data for name in inputs})
+        handed = inputs or tuple(measured.signals)
+        _save(desk / MEASURED, {name: measured.signals[name].data for name in handed})
         (desk / SETTINGS).write_text(json.dumps(dict(measured.settings), default=_plain))
         status = _run_child(desk, json.dumps(request), timeout_s, algorithm)
         if (desk / PROBLEM).exists():
@@ -150,7 +152,8 @@ def _child() -> None:
     sys.path.insert(0, request["look_in"])
     algorithm = request["algorithm"]
     with np.load(MEASURED, allow_pickle=False) as measured:
-        data = [measured[name] for name in request["inputs"]]
+        arrays = {name: measured[name] for name in request["inputs"] or measured.files}
+    data = list(arrays.values()) if request["inputs"] else [arrays]
     settings = json.loads(Path(SETTINGS).read_text())
     desk = Path.cwd()
     try:

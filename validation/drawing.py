@@ -8,6 +8,7 @@ which the page replaces by its own text colour. Colours are those of M. Okabe an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +56,58 @@ def micrograph(
     return figure, low, high
 
 
-def scale_bar(axes: Any, extent_nm: tuple[float, float, float, float]) -> None:
+def gallery(
+    images: Mapping[str, npt.NDArray[Any]],
+    pixel_size_nm: float | None,
+    width_inch: float = 10.8,
+    across: int = 4,
+    units: Mapping[str, str] | None = None,
+) -> tuple[Figure, list[Any]]:
+    """Return a figure of images side by side, each with its title, grey scale and scale bar.
+
+    The axes come in the images' order; black and white are each image's own, and written into
+    the corner of those whose unit is given.
+    """
+    gap, head = 0.08, 0.3
+    across = min(across, len(images))
+    rows = -(-len(images) // across)
+    ny, nx = next(iter(images.values())).shape
+    side = (width_inch - gap * (across - 1)) / across
+    height = side * ny / nx
+    figure = Figure(figsize=(width_inch, rows * (height + head) + (rows - 1) * gap))
+    figure.set_facecolor("black")
+    total = figure.get_size_inches()[1]
+    all_axes = []
+    for i, (title, image) in enumerate(images.items()):
+        row, column = divmod(i, across)
+        bottom = total - (row + 1) * (height + head) - row * gap
+        axes = figure.add_axes(
+            (
+                column * (side + gap) / width_inch,
+                bottom / total,
+                side / width_inch,
+                height / total,
+            )
+        )
+        axes.set_axis_off()
+        low, high = contrast(image)
+        extent_nm = extent_of(image.shape, pixel_size_nm or 1.0)
+        axes.imshow(image, cmap="gray", vmin=low, vmax=high, extent=extent_nm, aspect="auto")
+        axes.set_title(title, fontsize=10.5, pad=4, color="white")
+        if pixel_size_nm is not None:
+            scale_bar(axes, extent_nm, font_size=min(12.0, 3.6 * side))
+        if units is not None and title in units:
+            told = f"black {low:.3g}, white {high:.3g} {units[title]}".replace("-", "−")
+            axes.text(0.97, 0.035, told, transform=axes.transAxes, ha="right", va="bottom",
+                      fontsize=8.5, color="white", zorder=20,
+                      path_effects=[withStroke(linewidth=2.5, foreground="black")])  # fmt: skip
+        all_axes.append(axes)
+    return figure, all_axes
+
+
+def scale_bar(
+    axes: Any, extent_nm: tuple[float, float, float, float], font_size: float = 12.0
+) -> None:
     """Draw a bar of a round length into the lower left corner."""
     left, right, bottom, top = extent_nm
     width, height = right - left, bottom - top
@@ -65,7 +117,7 @@ def scale_bar(axes: Any, extent_nm: tuple[float, float, float, float]) -> None:
     axes.plot([x, x + length], [y, y], color="white", linewidth=3, solid_capstyle="butt",
               path_effects=edge, zorder=20)  # fmt: skip
     axes.text(x + length / 2, y - 0.018 * height, f"{length:g} nm", color="white", ha="center",
-              va="bottom", fontsize=12, fontweight="bold", zorder=20,
+              va="bottom", fontsize=font_size, fontweight="bold", zorder=20,
               path_effects=[withStroke(linewidth=2.5, foreground="black")])  # fmt: skip
 
 

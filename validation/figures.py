@@ -18,29 +18,35 @@ from nanophantom.validation.drawing import (
     SKY,
     Floats,
     Plate,
+    gallery,
     grey_scale,
     map_axes,
     micrograph,
     plot,
     plots,
 )
+from nanophantom.validation.pattern_figures import is_patterns, of_patterns
 
 if TYPE_CHECKING:
     from nanophantom.validation.task import Observed
 
 ELEMENT_COLOURS = (ORANGE, BLUE, RED, GREEN, PINK, SKY)
 """From the heaviest element to the lightest."""
+SIGNALS_APART = 3
+"""More signals than this are shown side by side in one figure."""
 FRAMES_AVERAGED = 200
 """At most so many frames go into the average that the report shows."""
 
 
 def of_dataset(dataset: Observed) -> list[Plate]:
     """Draw what any dataset of images has: data, noise-free truth, drift, dose, atoms."""
+    if is_patterns(dataset):
+        return of_patterns(dataset)
     plates = [*_frames(dataset)]
     tables = dataset.truth_tables
     if "noise_free" in tables:
         plates.append(_noise_free(dataset))
-    if "atoms" in tables:
+    if "atoms" in tables and len(dataset.truth("atoms")["number"]):
         plates.append(_atoms(dataset))
     if "drift" in tables and np.ptp(drift_of(dataset), axis=0).any():
         plates.append(_drift_plot(dataset))
@@ -52,9 +58,11 @@ def of_dataset(dataset: Observed) -> list[Plate]:
 def thumbnail(dataset: Observed, size_inch: float = 1.4) -> Figure:
     """Return a small picture of a dataset's first frame (or its noise-free image)."""
     if "noise_free" in dataset.truth_tables:
-        image = dataset.truth("noise_free")["image"]
+        image = next(iter(dataset.truth("noise_free").values()))
     else:
         image = dataset.signal(dataset.signals[0], 0, 1)[0]
+    if is_patterns(dataset):
+        return micrograph(np.log1p(image), None, width_inch=size_inch, bar=False)[0]
     return micrograph(image, pixel_size_of(dataset), width_inch=size_inch, bar=False)[0]
 
 
@@ -62,6 +70,8 @@ def _frames(dataset: Observed) -> list[Plate]:
     """Draw the first frame of every signal that is an image, and the average of all frames."""
     plates = []
     pixel_size_nm = pixel_size_of(dataset)
+    if len(dataset.signals) > SIGNALS_APART:
+        return [_all_signals(dataset)]
     for name in dataset.signals:
         frame = dataset.signal(name, 0, 1)[0]
         if frame.ndim != 2:
@@ -69,12 +79,17 @@ def _frames(dataset: Observed) -> list[Plate]:
         figure, low, high = micrograph(frame, pixel_size_nm)
         of_signal = f" ({name})" if len(dataset.signals) > 1 else ""
         number = f"Frame 0 of {dataset.n_frames}" if dataset.n_frames > 1 else "The frame"
+        grain = (
+            "The grain is shot noise: electrons arrive by chance, one by one."
+            if frame.dtype.kind in "iu"
+            else "Single electrons weren't counted: this is the expectation, without shot noise."
+        )
         caption = (
-            f"{number} as the detector gave it: mean {frame.mean():.3g} counts a pixel. The grain "
-            f"is shot noise: electrons arrive by chance, one by one. {grey_scale(low, high)}"
+            f"{number} as the detector gave it: mean {frame.mean():.3g} counts a pixel. {grain} "
+            f"{grey_scale(low, high)}"
         )
         plates.append(Plate(f"Measured frame{of_signal}", caption, figure, raster=True))
-        if dataset.n_frames == 1 or "drift" not in dataset.truth_tables:
+        if dataset.n_frames == 1 or "drift" not in dataset.truth_tables or not _alike(dataset):
             continue
         mean, used = average(dataset, name)
         figure, low, high = micrograph(mean, pixel_size_nm)
@@ -86,6 +101,25 @@ def _frames(dataset: Observed) -> list[Plate]:
         )
         plates.append(Plate(f"Aligned average{of_signal}", caption, figure, raster=True))
     return plates
+
+
+def _all_signals(dataset: Observed) -> Plate:
+    """Draw the first frame of every signal that is an image, side by side."""
+    frames = {name: dataset.signal(name, 0, 1)[0] for name in dataset.signals}
+    images = {name: frame for name, frame in frames.items() if frame.ndim == 2}
+    figure, _ = gallery(images, pixel_size_of(dataset))
+    caption = (
+        f"Frame 0 of {dataset.n_frames} as each of the {len(images)} signals gave it. The grain is "
+        "shot noise: electrons arrive by chance, one by one. Black and white are each image's own."
+    )
+    return Plate("Measured signals", caption, figure, raster=True, wide=True)
+
+
+def _alike(dataset: Observed) -> bool:
+    """Say whether all frames are taken at the same focus and tilt, so that a mean makes sense."""
+    foci = dataset.settings.get("defoci_nm") or (0.0,)
+    tilts = dataset.settings.get("beam_tilts_mrad") or ((0.0, 0.0),)
+    return len(set(foci)) == 1 and len({tuple(tilt) for tilt in tilts}) == 1
 
 
 def average(dataset: Observed, signal: str) -> tuple[npt.NDArray[np.float32], int]:
@@ -121,7 +155,16 @@ def _overlap(step: int) -> tuple[slice, slice]:
 
 
 def _noise_free(dataset: Observed) -> Plate:
-    image = dataset.truth("noise_free")["image"]
+    images = dataset.truth("noise_free")
+    if len(images) > 1:
+        figure, _ = gallery(images, pixel_size_of(dataset))
+        caption = (
+            "The truth behind the frames: what every signal would be without shot noise and "
+            "without drift. No experiment shows these images. Black and white are each image's "
+            f"own.{_intensity_budget(dataset)}"
+        )
+        return Plate("Noise-free signals", caption, figure, raster=True, wide=True)
+    image = next(iter(images.values()))
     figure, low, high = micrograph(image, pixel_size_of(dataset))
     caption = (
         "The truth behind the frames: the expected counts without shot noise and without drift. "
@@ -135,15 +178,15 @@ def _intensity_budget(dataset: Observed) -> str:
     if "intensity" not in dataset.truth_tables:
         return ""
     budget = dataset.truth("intensity")
-    kept, lost, stopped = (
-        100 * float(np.mean(budget[name]))
-        for name in ("kept", "lost_at_band_limit", "stopped_by_aperture")
-    )
-    return (
+    kept, lost = (100 * float(np.mean(budget[name])) for name in ("kept", "lost_at_band_limit"))
+    story = (
         f" Of the beam, {lost:.2f} % was scattered beyond the band limit of the simulation and is "
-        f"lost; {kept:.2f} % left the specimen inside it; the aperture then stopped "
-        f"{stopped:.2f} %."
+        f"lost; {kept:.2f} % left the specimen inside it"
     )
+    if "stopped_by_aperture" not in budget:
+        return f"{story}."
+    stopped = 100 * float(np.mean(budget["stopped_by_aperture"]))
+    return f"{story}; the aperture then stopped {stopped:.2f} %."
 
 
 def _atoms(dataset: Observed) -> Plate:

@@ -69,7 +69,7 @@ def grade_dataset(
     elif algorithm is not None:
         measured = dataset.measured()
         task.arguments(measured)
-        estimates = run_blind(algorithm, measured, task.inputs, timeout_s)
+        estimates = run_blind(algorithm, task.handed(measured), task.inputs, timeout_s)
         name = algorithm
     else:
         estimates = task.answer(dataset.measured())

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import CubicSpline
 from scipy.spatial import cKDTree
+from scipy.stats import poisson
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -49,7 +50,8 @@ def position_limit(
     ----------
     expected_counts
         Noise-free image λ, shape (ny, nx): expected counts a pixel, summed over all frames that
-        the algorithm gets.
+        the algorithm gets; or images of several detectors, shape (detectors, ny, nx), that share
+        no electron, so that their information adds.
     x_nm, y_nm
         Centres of all columns, shape (n,); the centre of pixel (0, 0) lies at the origin.
     pixel_size_nm
@@ -63,10 +65,11 @@ def position_limit(
     K. I. Mortensen et al., Nature Methods 7 (2010) 377 (spot on a background).
     """
     counts = np.asarray(expected_counts, dtype=np.float64)
-    owner = _patches(counts.shape, x_nm, y_nm, pixel_size_nm, radius_nm)
+    owner = _patches(counts.shape[-2:], x_nm, y_nm, pixel_size_nm, radius_nm)
+    owner = np.broadcast_to(owner, counts.shape)
     seen = (owner >= 0) & (counts > 0)
-    slope_x = _slope(counts, axis=1)[seen] / pixel_size_nm
-    slope_y = _slope(counts, axis=0)[seen] / pixel_size_nm
+    slope_x = _slope(counts, axis=-1)[seen] / pixel_size_nm
+    slope_y = _slope(counts, axis=-2)[seen] / pixel_size_nm
 
     def over_patches(values: Floats) -> Floats:
         sums = np.bincount(owner[seen], values / counts[seen], minlength=len(x_nm))
@@ -105,6 +108,56 @@ def visibility(
     spread = np.bincount(label, (value - mean[label]) ** 2, minlength=len(x_nm))
     signal = np.divide(spread, mean, out=np.zeros_like(mean), where=mean > 0)
     return np.asarray(np.sqrt(signal), dtype=np.float64)
+
+
+def share_countable(electrons: npt.ArrayLike, n_atoms: npt.ArrayLike) -> float:
+    """Return the share of columns whose atoms the best of all algorithms counts right.
+
+    It knows the mean number of electrons that columns of each number of atoms send to the
+    detector, and how frequent each number is, and takes the likeliest one (Bayes). What remains
+    is the overlap of the Poisson distributions: A. De Backer et al., Ultramicroscopy 151 (2015) 46.
+
+    Parameters
+    ----------
+    electrons
+        Expected on the detector, one value a column, shape (n,).
+    n_atoms
+        True numbers, shape (n,).
+    """
+    expected, n_true = np.asarray(electrons, np.float64), np.asarray(n_atoms)
+    numbers, size = np.unique(n_true, return_counts=True)
+    means = np.array([expected[n_true == n].mean() for n in numbers])
+    highest = int(np.ceil(means.max() + 12 * np.sqrt(means.max()) + 12))
+    counts = np.arange(highest + 1)
+    likely = size[:, None] / size.sum() * poisson.pmf(counts[None, :], means[:, None])
+    return float(likely.max(axis=0).sum())
+
+
+def thickness_limit(expected_counts: npt.ArrayLike, thickness_nm: npt.ArrayLike) -> Floats:
+    """Bound the precision with which a thickness can be read from one diffraction pattern.
+
+    The Fisher information of the thickness t is J = sum over pixels of (dλ/dt)^2 / λ, all else
+    known; the bound is 1 / sqrt(J).
+
+    Parameters
+    ----------
+    expected_counts
+        Noise-free patterns λ of a series of thicknesses, shape (n, ny, nx).
+    thickness_nm
+        Rising, shape (n,), close enough for a cubic spline to give dλ/dt.
+
+    Returns
+    -------
+    ndarray
+        Bounds in nm, shape (n,); infinite for fewer than four thicknesses.
+    """
+    counts, t = np.asarray(expected_counts, np.float64), np.asarray(thickness_nm, np.float64)
+    if len(t) < 4:
+        return np.full(len(t), np.inf)
+    slope = CubicSpline(t, counts, axis=0)(t, 1)
+    information = np.divide(slope**2, counts, out=np.zeros_like(counts), where=counts > 0)
+    with np.errstate(divide="ignore"):
+        return np.asarray(1 / np.sqrt(information.sum(axis=(1, 2))), np.float64)
 
 
 def _patches(

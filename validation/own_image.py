@@ -45,6 +45,10 @@ def analyse(
         that isn't there, or a file that exists already.
     """
     task = find_task(task_name)
+    if len(task.inputs) != 1:
+        raise ValueError(
+            f"task {task_name} needs several signals of one scan; an image file holds one"
+        )
     image, calibrated_nm = read_image(file)
     table = file.with_name(f"{file.stem}.{task_name}.csv") if out is None else out
     if table.suffix.lower() != ".csv":

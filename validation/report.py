@@ -142,7 +142,7 @@ def _grading(dataset: Dataset, label: str, scores: Scores) -> dict[str, Any]:
     by_key = {score.key: score for score in scores}
     rows = [
         {
-            "name": _LABELS.get(score.name, score.name.capitalize()),
+            "name": _label(score.name),
             "hint": score.hint,
             "whole": _cell(score),
             "parts": [_cell(by_key.get(f"{score.name}.{group}")) for group in groups],
@@ -161,6 +161,11 @@ def _grading(dataset: Dataset, label: str, scores: Scores) -> dict[str, Any]:
         "plates": _html_of(plates, label),
         "anchor": re.sub(r"[^A-Za-z0-9]+", "-", label),
     }
+
+
+def _label(name: str) -> str:
+    """Return a score's name in words: ``within_one`` is "Within one"."""
+    return _LABELS.get(name, name.replace("_", " ").capitalize())
 
 
 def _cell(score: Score | None) -> dict[str, str]:
@@ -197,13 +202,46 @@ def _shape_in_words(dataset: Dataset) -> str:
 
 def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return nominal settings in words and units: ``defocus_nm: -8`` is "defocus", "-8 nm"."""
-    rows = []
+    rows: list[tuple[str, str]] = []
     for name, value in settings.items():
+        if isinstance(value, Mapping):  # of parts, detectors say, by name
+            rows += [
+                (f"{name.replace('_', ' ')}: {_without_unit(part)}", _in_a_line(part, numbers))
+                for part, numbers in value.items()
+            ]
+            continue
         suffix = units.suffix_of(name) or ""
         label = name.removesuffix(suffix).replace("_", " ")
-        text = f"{value:.6g}" if isinstance(value, float) else str(value)
+        text = f"{value:.6g}" if isinstance(value, float) else _in_words(value)
         rows.append((label, f"{text} {units.symbol(name)}".strip()))
     return rows
+
+
+def _in_words(value: Any) -> str:
+    """Return a setting as text, mappings and lists of numbers without their brackets."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name.replace('_', ' ')}: {_in_words(v)}" for name, v in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_in_words(v) for v in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _without_unit(name: str) -> str:
+    """Return a name in words, without its unit."""
+    return name.removesuffix(units.suffix_of(name) or "").replace("_", " ")
+
+
+def _in_a_line(part: str, numbers: Any) -> str:
+    """Return a part: ``{"shape": "ring", "inner_mrad": 60}`` is "ring, inner 60 mrad"."""
+    if not isinstance(numbers, Mapping):
+        return f"{_in_words(numbers)} {units.symbol(part)}".strip()
+    words = []
+    for name, value in numbers.items():
+        if name == "name":
+            continue
+        label = "" if isinstance(value, str) else _without_unit(name)
+        words.append(f"{label} {_in_words(value)} {units.symbol(name)}".strip())
+    return ", ".join(words)
 
 
 def _provenance(dataset: Dataset) -> dict[str, Any]:
@@ -258,7 +296,7 @@ def _corpus_tables(
             {
                 "title": find_task(known[0].task).title,
                 "algorithm": known[0].algorithm,
-                "heads": [(_LABELS.get(key, key.capitalize()), unit[key]) for key in keys],
+                "heads": [(_label(key), unit[key]) for key in keys],
                 "rows": rows,
                 "mean": [_mean(columns[key]) for key in keys],
             }

@@ -136,7 +136,12 @@ class Task(ABC):
     default_algorithm: ClassVar[str]
     """``module:function`` of the analysis layer's own answer."""
     inputs: ClassVar[tuple[str, ...]]
-    """Signals whose arrays the algorithm is called with, in this order, before the settings."""
+    """Signals whose arrays the algorithm is called with, in this order, before the settings.
+
+    Empty for a task about whatever was recorded: then one mapping of all signals by name.
+    """
+    withheld: ClassVar[tuple[str, ...]] = ()
+    """Settings that algorithms aren't told, since they would give the answer away."""
     columns: ClassVar[tuple[str, ...]]
     """Columns that an algorithm must return."""
     optional_columns: ClassVar[tuple[str, ...]] = ()
@@ -203,7 +208,14 @@ class Task(ABC):
                 f"task {self.name} needs the signal {_listed(missing)}; "
                 f"this dataset has {_listed(list(measured.signals))}"
             )
-        return (*(measured.signals[name].data for name in self.inputs), dict(measured.settings))
+        arrays = {name: field.data for name, field in measured.signals.items()}
+        data = [arrays[name] for name in self.inputs] if self.inputs else [arrays]
+        return (*data, dict(self.handed(measured).settings))
+
+    def handed(self, measured: Measured) -> Measured:
+        """Return measured data with the settings that algorithms are told."""
+        told = {k: v for k, v in measured.settings.items() if k not in self.withheld}
+        return Measured(measured.signals, told)
 
 
 def require_tables(task: Task, dataset: Observed, names: Sequence[str]) -> dict[str, Table]:
