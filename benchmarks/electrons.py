@@ -78,6 +78,7 @@ def main() -> None:
     """Print the table."""
     if abtem is not None:
         abtem.config.set({"local_diagnostics.progress_bar": False, "fftw.threads": 1})
+        abtem.config.set({"diagnostics.progress_bar": False, "diagnostics.task_progress": False})
         dask.config.set(scheduler="threads", num_workers=WORKERS)
     print(f"{'case':44}{'ours s':>9} {'abTEM s':>9} {'faster':>8} {'/floor':>7}   goal")
     for case in (exit_waves_of_gold, potentials_of_carbon, scans_of_strontium_titanate):
@@ -365,7 +366,7 @@ def scans_of_strontium_titanate() -> Iterator[Row]:
     yield Row(f"  256^2: {gram_256 / gram_64:.2f} x 64^2", gram_256, None, None, "1.2 x 64^2")
 
     basis = atoms[:5]
-    column = [basis.positions + [0, 0, i * STO_A] for i in range(CELLS[2])]
+    column = [basis.positions + np.array([0, 0, i * STO_A]) for i in range(CELLS[2])]
     cell = UnitCell(STO_A * np.eye(2), np.tile(basis.numbers, CELLS[2]), np.concatenate(column))
 
     def crystal() -> None:

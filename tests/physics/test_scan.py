@@ -178,9 +178,7 @@ def test_reverse_multislice_gives_the_probe_back(dtype: str, tolerance: float) -
     there = engine.propagate(start, zip(potentials, distances, strict=True))
     assert np.linalg.norm(there.wave_k - start) > 0.5
     back: list[Step] = [(None, -distances[-1])]
-    back += [
-        (-v, -d) for v, d in zip(potentials[::-1], [*distances[-2::-1], 0.0], strict=True)
-    ]
+    back += [(-v, -d) for v, d in zip(potentials[::-1], [*distances[-2::-1], 0.0], strict=True)]
     again = engine.propagate(there.wave_k, back).wave_k
     assert np.linalg.norm(again - start) < tolerance
 
