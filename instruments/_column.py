@@ -25,6 +25,11 @@ def _show_sources(schema: dict[str, Any]) -> None:
     schema["presets"] = {part: _presets.sources(part) for part in ("imaging", "probe")}
 
 
+LARGEST_BAND_MRAD = 1000.0
+MOST_SAMPLES = 100_000_000
+"""Samples of a grid; the arrays of a wave then fill some gigabytes."""
+
+
 class Column(Instrument):
     """An electron-optical column; one with a field ``probe`` takes that half of a preset."""
 
@@ -70,5 +75,18 @@ class Column(Instrument):
             oversampling = oversampling_for(())
             if isinstance(specimen, HasAtoms):
                 oversampling = oversampling_for(specimen.atoms_within(cell.window).numbers)
+        if band_limit_mrad > LARGEST_BAND_MRAD:
+            raise ValueError(
+                f"instrument: waves to {band_limit_mrad:.4g} mrad are asked for, beyond "
+                f"{LARGEST_BAND_MRAD:g} they can't be computed; lower the camera's angles or "
+                "multislice.band_limit_mrad"
+            )
         k_max = math.sin(1e-3 * band_limit_mrad) / float(wavelength(self.energy_kev))
-        return Grid.for_wave(cell.extent_A, k_max, oversampling)
+        grid = Grid.for_wave(cell.extent_A, k_max, oversampling)
+        if math.prod(grid.shape) > MOST_SAMPLES:
+            raise ValueError(
+                f"instrument: the simulated grid would have {grid.shape[0]} x {grid.shape[1]} "
+                f"samples ({cell.extent_A[1] / 10:.3g} nm wide, waves to {band_limit_mrad:.4g} "
+                "mrad); lower the field of view, or multislice.band_limit_mrad"
+            )
+        return grid

@@ -7,11 +7,14 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from nanophantom.instruments._column import Column
+from nanophantom.instruments._column import LARGEST_BAND_MRAD, Column
 from nanophantom.instruments._scanning import ELECTRONS_PER_PA_US, Scan
 from nanophantom.simcore.electrons.optics import ProbeOptics
 from nanophantom.simcore.electrons.settings import Multislice
 from nanophantom.simcore.environment import Drift
+
+MOST_POSITIONS = 20_000_000
+"""Probe positions in all; times and places of so many fill a gigabyte."""
 
 
 class ProbeColumn(Column):
@@ -53,8 +56,22 @@ class ProbeColumn(Column):
         names = self.signal_names
         if not names:
             raise ValueError("detectors: there is none; give at least one")
-        if len(set(names)) < len(names):
-            raise ValueError(f"two signals have one name: {', '.join(sorted(names))}")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"detectors: two signals have the same name: {', '.join(twice)}")
+        scan = self.scan
+        positions = scan.width_px * scan.height_px * scan.n_frames
+        if positions > MOST_POSITIONS:
+            raise ValueError(
+                f"scan: {scan.width_px} x {scan.height_px} positions in {scan.n_frames} frames are "
+                f"{positions:,}, at most {MOST_POSITIONS:,} can be planned; lower width_px, "
+                "height_px or n_frames"
+            )
+        if self.band_limit_mrad > LARGEST_BAND_MRAD:
+            raise ValueError(
+                f"aperture and detectors ask for waves to {self.band_limit_mrad:.4g} mrad, beyond "
+                f"{LARGEST_BAND_MRAD:g} they can't be computed; lower detectors.outer_mrad"
+            )
         band = self.multislice.band_limit_mrad
         if band is not None and band < self.reach_mrad:
             raise ValueError(

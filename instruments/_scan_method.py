@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from nanophantom.instruments._scanning import Calculation, ScanPath
 from nanophantom.simcore import parallel
+from nanophantom.simcore.arrays import available
 from nanophantom.simcore.electrons.stem.costs import Choice, Scan
 from nanophantom.simcore.electrons.stem.engine import ScanEngine
 from nanophantom.simcore.electrons.stem.methods import (
@@ -51,6 +52,12 @@ def choose_method(
         What was asked for can't be done with this specimen, or not in the memory allowed.
     """
     asked = stem.calculation
+    if asked.device == "gpu":
+        there = available()
+        if not there:
+            raise ValueError(
+                f"instrument.calculation.device: gpu can't be used: {there.reason}; write cpu"
+            )
     column = _column(stem, specimen)
     if asked.method == "unit-cell" and column is None:
         raise ValueError(

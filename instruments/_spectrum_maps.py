@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from ase.data import atomic_numbers
 from scipy.ndimage import gaussian_filter
 
 from nanophantom.instruments._edges import LossEdge, XRayEdge
@@ -385,6 +386,12 @@ class SpectrumMaps:
         notes = [f"scattering: multislice of {self.n_probes} probes {where}"]
         if any(isinstance(edge, LossEdge) for edge in self.instrument.edges):
             notes.append(f"core losses: {loss}")
+        there = set(self.configurations.numbers_present)
+        notes += [
+            f"edges.{edge.name}: there is no {edge.element} in view; its map holds nothing"
+            for edge in self.instrument.edges
+            if atomic_numbers[edge.element] not in there
+        ]
         return tuple(notes)
 
 

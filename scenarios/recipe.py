@@ -130,6 +130,9 @@ def change(data: dict[str, Any], assignments: tuple[str, ...]) -> dict[str, Any]
         node: Any = changed
         for key in keys[:-1]:
             node = node.setdefault(key, {}) if isinstance(node, dict) else _entry(node, key)
+            if node is None:
+                problems.append(f"--set {assignment}: there is no entry {key} (they count from 0)")
+                break
             if not isinstance(node, dict | list) or _distribution_of(node):
                 problems.append(f"--set {assignment}: {key!r} holds a value, not further fields")
                 break
@@ -314,8 +317,12 @@ def _problems(data: dict[str, Any]) -> list[str]:
 def explain(error: ValidationError, data: Any, model: type[Model] = Scenario) -> list[str]:
     """Turn a validation error into lines of the form ``field: reason; mend``."""
     lines = []
-    for problem in error.errors():
+    problems = error.errors()
+    inside = {tuple(p["loc"][:n]) for p in problems for n in range(len(p["loc"]))}
+    for problem in problems:
         loc = tuple(problem["loc"])
+        if problem["type"] == "too_short" and loc in inside:
+            continue  # its entries were wrong, and none was left to count
         where = ".".join(str(part) for part in loc) or "recipe"
         kind, given = problem["type"], problem.get("input")
         context = problem.get("ctx", {})
@@ -330,6 +337,9 @@ def explain(error: ValidationError, data: Any, model: type[Model] = Scenario) ->
                 if isinstance(loc[-1], int)
                 else f"{where}: is missing and has no default"
             )
+        elif kind == "too_short":
+            least = context.get("min_length", 1)
+            lines.append(f"{where}: has too few entries; give at least {least}")
         elif kind == "value_error":
             lines.append(f"{where}: {context.get('error', problem['msg'])}")
         else:

@@ -14,7 +14,7 @@ Angles = tuple[float, float]
 class Exposures(Model):
     """How often, how long and how brightly the specimen is looked at."""
 
-    n_frames: int = Field(default=40, ge=1)
+    n_frames: int = Field(default=40, ge=1, le=1_000_000)
     """Number of frames."""
     dose_e_per_A2: float = Field(default=50.0, gt=0)
     """Electrons that fall on the specimen during one frame."""

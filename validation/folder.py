@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,19 @@ Graded = dict[Path, list[Scores]]
 """Dataset folder -> its scores, a task each."""
 
 
-def check_tasks(names: Sequence[str]) -> None:
-    """Refuse unknown task names (ValueError) before anything is made."""
+def check_tasks(names: Sequence[str], signals: Collection[str]) -> None:
+    """Refuse unknown tasks, and those that miss a signal (ValueError), before anything is made."""
     for name in names:
         try:
-            find_task(name)
+            task = find_task(name)
         except ValueError as problem:
             raise ValueError(f"tasks: {problem}") from None
+        missing = [wanted for wanted in task.inputs if wanted not in signals]
+        if missing:
+            raise ValueError(
+                f"tasks: {name} needs the signal {', '.join(missing)}; the instrument gives "
+                f"{', '.join(signals)}"
+            )
 
 
 def datasets(folder: Path) -> list[Dataset]:

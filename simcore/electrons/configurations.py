@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from nanophantom.simcore.electrons.constants import interaction_constant
 from nanophantom.simcore.electrons.debye_waller import thermal_positions
 from nanophantom.simcore.electrons.finite_projection import FiniteProjection
 from nanophantom.simcore.electrons.grid import Grid
+from nanophantom.simcore.electrons.ions import ionic_charges
 from nanophantom.simcore.electrons.multislice import Step
 from nanophantom.simcore.electrons.potential import PotentialBuilder
 from nanophantom.simcore.electrons.settings import Multislice
@@ -99,6 +100,7 @@ class Configurations:
                 if isinstance(specimen, HasAtoms | HasFields)
                 else "sample: an electron microscope needs a specimen made of atoms or fields"
             )
+        _check_ions(atoms, settings.ionic_charges)
         return cls(atoms, layers, cell.corner_nm, grid, settings, energy_kev, run)
 
     @property
@@ -229,6 +231,29 @@ class Configurations:
         places = np.rint(positions_A[atoms, :2] * 1e6).astype(np.int64)
         rows = np.column_stack([self.atoms.numbers[atoms], places])
         return rows[np.lexsort(rows.T)].tobytes()
+
+
+def _check_ions(atoms: Atoms, charges: Mapping[str, int]) -> None:
+    """Refuse charges of elements that aren't there, without a table, or that don't cancel."""
+    where = "instrument.multislice.ionic_charges"
+    total, size = 0, 0
+    for element, charge in charges.items():
+        number = atomic_numbers.get(element, 0)
+        count = int(np.count_nonzero(atoms.numbers == number))
+        if number == 0 or count == 0:
+            raise ValueError(f"{where}: there is no {element} in view; leave it out")
+        known = ionic_charges(element)
+        if charge not in known:
+            raise ValueError(
+                f"{where}: {element} {charge:+d} is not tabulated; choose from {known}"
+            )
+        total, size = total + charge * count, size + abs(charge) * count
+    # A cell cuts a crystal somewhere, which leaves a little over.
+    if abs(total) > 0.1 * size:
+        raise ValueError(
+            f"{where}: the specimen would carry {total:+d} elementary charges ({size} in all); "
+            "give charges to the other elements too, so that they cancel"
+        )
 
 
 class _Plane(NamedTuple):

@@ -248,7 +248,11 @@ Detector = Annotated[
     Annotated[AnnularDetector, Tag("annular")]
     | Annotated[SegmentedDetector, Tag("segmented")]
     | Annotated[MomentDetector, Tag("moments")],
-    Discriminator(_shape),
+    Discriminator(
+        _shape,
+        custom_error_type="shape",
+        custom_error_message="shape must be annular, segmented or moments",
+    ),
 ]
 """Any of the detectors, told apart by ``shape``."""
 

@@ -107,7 +107,7 @@ def plan(
         least = min(cost(scan, m).bytes for m in _exact_methods(scan))
         raise ValueError(
             f"no method fits in {_memory(scan.budget_bytes)}: the smallest needs {_memory(least)}; "
-            "allow more memory, or simulate a smaller cell or lower angles"
+            "allow more memory (calculation.memory_gb), or simulate a smaller cell or lower angles"
         )
     best, price = exact[0]
     if requested_error == 0 or measure is None:
