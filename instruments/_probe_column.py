@@ -58,7 +58,7 @@ class ProbeColumn(Column):
             raise ValueError("detectors: there is none; give at least one")
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"detectors: two signals have the same name: {', '.join(twice)}")
+            raise ValueError(f"two signals have the same name: {', '.join(twice)}")
         scan = self.scan
         positions = scan.width_px * scan.height_px * scan.n_frames
         if positions > MOST_POSITIONS:

@@ -66,7 +66,7 @@ class Calculation(Model):
     """Rings of parent beams of the method parents."""
     window_nm: float = Field(default=1.5, gt=0)
     """Edge of the windows of the method windows."""
-    memory_gb: float = Field(default=3.0, ge=0.1, le=10_000)
+    memory_gb: float = Field(default=3.0, ge=0.01, le=10_000)
     """Memory that slices, waves and matrices may take, gigabytes."""
 
 

@@ -43,7 +43,7 @@ from nanophantom.simcore.specimens import Specimen
 class Memory(Model):
     """What the calculation may take."""
 
-    memory_gb: float = Field(default=1.5, ge=0.1, le=10_000)
+    memory_gb: float = Field(default=1.5, ge=0.01, le=10_000)
     """Memory of a worker for slices and waves; with more, slices are made less often."""
 
 

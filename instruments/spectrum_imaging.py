@@ -61,7 +61,7 @@ class SpectrumImaging(ProbeColumn):
     """Further losses that move core losses out of their window; none leaves them there."""
     scan: Scan = Scan(width_px=64, height_px=64, pixel_size_nm=0.02, dwell_us=1000.0)
     """Raster and timing."""
-    memory_gb: float = Field(default=1.5, ge=0.1, le=10_000)
+    memory_gb: float = Field(default=1.5, ge=0.01, le=10_000)
     """Memory that slices, maps and waves may take, gigabytes."""
 
     @model_validator(mode="after")

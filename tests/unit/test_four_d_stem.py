@@ -367,9 +367,9 @@ def test_patterns_that_were_not_stored_are_made_again_bit_by_bit(tmp_path: Path)
 
 
 def test_a_band_limit_below_the_corners_of_the_camera_is_refused() -> None:
-    with pytest.raises(ValidationError, match="camera's corners reach"):
+    with pytest.raises(ValidationError, match="aperture and detectors reach"):
         microscope(multislice={"band_limit_mrad": 40.0})
-    with pytest.raises(ValidationError, match="two signals have one name"):
+    with pytest.raises(ValidationError, match="two signals have the same name"):
         microscope(detectors=[{"name": "patterns", "outer_mrad": 5.0}])
 
 

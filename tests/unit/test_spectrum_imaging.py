@@ -263,7 +263,7 @@ def test_exact_inelastic_waves_are_on_offer_and_agree_with_the_local_potential(w
         ({"edges": [{"name": "a", "element": "Xx"}]}, "no chemical symbol"),
         ({"edges": [{"name": "a", "element": "O", "mode": "eels", "shell": "L"}]}, "not filled"),
         ({"edges": [{"name": "a", "element": "Au"}], "energy_kev": 60.0}, "below the edge"),
-        ({"edges": [{"name": "adf", "element": "O"}]}, "two signals have one name"),
+        ({"edges": [{"name": "adf", "element": "O"}]}, "two signals have the same name"),
         ({"edges": [{"name": "a", "element": "O", "line": "La"}]}, "no K line that starts"),
         (
             {"edges": [LossEdge(name="a", element="B", background=LossBackground(window_ev=99))]},
