@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from nanophantom.instruments import _diffraction_truth
 from nanophantom.instruments._diffraction_projector import Area, Projector
 from nanophantom.instruments._diffraction_setup import Setup
+from nanophantom.instruments._diffraction_truth import BUDGET
+from nanophantom.simcore.dose import Ledger
 from nanophantom.simcore.electrons import multislice
+from nanophantom.simcore.electrons.configurations import Configurations
 from nanophantom.simcore.electrons.constants import wavelength
 from nanophantom.simcore.electrons.multislice import Multislice, Step
 from nanophantom.simcore.electrons.stem.probe import Beams, Probe
 from nanophantom.simcore.electrons.tuning import Tuned
 from nanophantom.simcore.fields import Array, Axis, Table
+from nanophantom.simcore.history import START, History, Moment
 from nanophantom.simcore.runs import Acquisition, Cost, Frame, Parts, Run, SignalSpec
 from nanophantom.simcore.schedule import Angles
 
@@ -29,8 +34,6 @@ Images = npt.NDArray[np.float32]
 
 WAVES_AT_ONCE = 16
 """Probes that share a pass over the slices."""
-BUDGET = ("kept", "lost", "stopped", "outside")
-"""Where electrons go."""
 JUST_A = 0.3
 """Heat moves the mean depth of a plane of atoms by less."""
 
@@ -45,10 +48,12 @@ class DiffractionAcquisition(Acquisition):
         tuned: Tuned,
         setup: Setup,
         known: Mapping[str, Any],
+        ledger: Ledger,
+        history: History | None,
     ) -> None:
         self.diffraction, self.run, self.tuned, self.setup = diffraction, run, tuned, setup
-        self.known = known
-        self.n_frames = diffraction.n_frames * len(self.thicknesses_nm)
+        self.known, self.ledger, self.history = known, ledger, history
+        self.n_frames = len(ledger)
 
     @property
     def thicknesses_nm(self) -> tuple[float, ...]:
@@ -80,6 +85,9 @@ class DiffractionAcquisition(Acquisition):
             "energy_kev": d.energy_kev,
             "pixel_size_mrad": d.camera.pixel_size_mrad,
             "electrons_per_pattern": d.electrons_per_pattern,
+            "dose_e_per_A2": d.dose_e_per_A2,
+            "before_e_per_A2": d.before_e_per_A2,
+            "exposure_s": d.exposure_s,
             "n_frames": self.n_frames,
             "stage_tilt_mrad": list(d.stage_tilt_mrad),
         }
@@ -127,17 +135,68 @@ class DiffractionAcquisition(Acquisition):
         return Multislice(grid, self.diffraction.energy_kev, (), tilt_mrad)
 
     def parts(self) -> Mapping[str, Callable[[], Mapping[str, Array]]]:
-        """Return the patterns of each direction of the beam and thermal configuration."""
+        """Return the patterns of each direction of the beam and thermal configuration.
+
+        Of a specimen that changes also the mean pattern of every state that it takes later.
+        """
+        return {
+            name: functools.partial(self.scatter, tilt, c)
+            for name, (tilt, c) in self.first_parts.items()
+        } | {
+            self.scene_name(moment): functools.partial(self.see, moment)
+            for moment in self.changed_scenes
+        }
+
+    @property
+    def first_parts(self) -> dict[str, tuple[Angles, int]]:
+        """Direction of the beam and configuration of every part of the specimen as it was."""
         tilts = self.tilts_mrad
         return {
-            (f"azimuth-{t:04d}-" if len(tilts) > 1 else "")
-            + f"configuration-{c:04d}": functools.partial(self.scatter, tilts[t], c)
-            for t in range(len(tilts))
+            (f"azimuth-{t:04d}-" if len(tilts) > 1 else "") + f"configuration-{c:04d}": (tilt, c)
+            for t, tilt in enumerate(tilts)
             for c in range(self.setup.configurations.count)
         }
 
-    def scatter(self, tilt_mrad: Angles, configuration: int) -> Mapping[str, Array]:
+    def scenes(self, i: int) -> list[tuple[Moment, float]]:
+        """Return the states of the specimen during frame ``i``, and what part of it they hold."""
+        if self.history is None:
+            return [(START, 1.0)]
+        edges = self.ledger.start_s[i] + self.ledger.length_s[i] * np.array([0.0, 1.0])
+        most = self.diffraction.multislice.states_per_exposure
+        return [(moment, float(w[0])) for moment, w in self.history.during(edges, most)]
+
+    @cached_property
+    def changed_scenes(self) -> tuple[Moment, ...]:
+        """Every state of the specimen after its first change, each once."""
+        frames = range(self.n_frames if self.history is not None else 0)
+        found = dict.fromkeys(moment for i in frames for moment, _ in self.scenes(i))
+        return tuple(moment for moment in found if moment != START)
+
+    def scene_name(self, moment: Moment) -> str:
+        """Name the pattern of a state of the specimen."""
+        return f"scene-{self.changed_scenes.index(moment):05d}"
+
+    def see(self, moment: Moment) -> Mapping[str, Array]:
+        """Return the mean ``pattern`` of a state that the specimen takes later."""
+        assert self.history is not None
+        changed = self.setup.configurations.changed(self.history.at(moment))
+        every = self.first_parts.values()
+        total = sum(self.scatter(tilt, c, changed)["pattern"] for tilt, c in every)
+        return {"pattern": np.asarray(total / len(every))}
+
+    def scatter(
+        self, tilt_mrad: Angles, configuration: int, changed: Configurations | None = None
+    ) -> Mapping[str, Array]:
         """Scatter all waves through one thermal configuration and add their patterns.
+
+        Parameters
+        ----------
+        tilt_mrad
+            Direction of the beam.
+        configuration
+            Which one.
+        changed
+            The specimen as it has become; none: as it was at the beginning.
 
         Returns
         -------
@@ -155,7 +214,9 @@ class DiffractionAcquisition(Acquisition):
             some = slice(start, start + WAVES_AT_ONCE)
             waves = [self.incident(x, y) for x, y in places[some]]
             lost = np.zeros(len(waves))
-            for depth, steps in enumerate(self._sections(configuration)):
+            for depth, steps in enumerate(
+                self._sections(configuration, changed or self.setup.configurations)
+            ):
                 through = engine.propagate_all(waves, steps)
                 waves = [wave.wave_k for wave in through]
                 lost += [wave.lost for wave in through]
@@ -179,9 +240,11 @@ class DiffractionAcquisition(Acquisition):
         beams = Beams.inside(grid, probe)
         return beams.wave(beams.at(beams.amplitudes(probe), x_A, y_A), grid)
 
-    def _sections(self, configuration: int) -> Iterator[Iterator[Step]]:
+    def _sections(
+        self, configuration: int, configurations: Configurations
+    ) -> Iterator[Iterator[Step]]:
         """Give the slices from each thickness to the next; to be used up in this order."""
-        steps = self.setup.configurations.steps(configuration)
+        steps = configurations.steps(configuration)
         if self.diffraction.thicknesses_nm is None:
             yield steps
             return
@@ -242,26 +305,55 @@ class DiffractionAcquisition(Acquisition):
         if not 0 <= i < self.n_frames:
             raise IndexError(f"frame {i} of {self.n_frames}")
         d = self.diffraction
-        expected = d.camera.expected(
-            self.patterns(parts)[self.thickness_of(i)], d.electrons_per_pattern
-        )
+        expected = d.camera.expected(self._pattern(i, parts), d.electrons_per_pattern)
         signal = d.camera.read(expected, self.run.rng("counts", i))
         return Frame(i, {"image": signal}, {"ideal": expected})
 
+    def _pattern(self, i: int, parts: Parts | None) -> Floats:
+        """Return the pattern of a frame, averaged over what happens meanwhile and faded."""
+        total: Any = 0.0
+        for moment, weight in self.scenes(i):
+            if moment == START:
+                total = total + weight * self.patterns(parts)[self.thickness_of(i)]
+            else:
+                part = self.see(moment) if parts is None else parts[self.scene_name(moment)]
+                total = total + weight * part["pattern"][0]
+        if self.history is not None and self.history.fading:
+            return self._faded(total, i)
+        return np.asarray(total)
+
+    def _faded(self, pattern: Floats, i: int) -> Floats:
+        """Return a pattern whose spots have faded.
+
+        What the spots lose goes, as in matter that becomes amorphous, evenly round the ring of
+        their spatial frequency; so no electron is lost.
+        """
+        assert self.history is not None
+        d = self.diffraction
+        cx, cy = d.camera.centre_px
+        y, x = np.indices(d.camera.shape)
+        radius_px = np.hypot(y - cy, x - cx)
+        k = radius_px * d.camera.pixel_size_mrad * 1e-3 / float(wavelength(d.energy_kev))
+        direct = radius_px < 1.5 + 3.0 * d.convergence_mrad / d.camera.pixel_size_mrad
+        left = np.where(direct, 1.0, self.history.fading_amplitude(k, i) ** 2)
+        ring = np.rint(radius_px).astype(np.int64)
+        pixels = np.bincount(ring.ravel())
+        lost = np.bincount(ring.ravel(), ((1.0 - left) * pattern).ravel())
+        return np.asarray(left * pattern + (lost / pixels)[ring])
+
     def patterns(self, parts: Parts | None) -> Floats:
-        """Return the mean patterns, (thicknesses, height, width); remembered."""
+        """Return the mean patterns at the beginning, (thicknesses, height, width); remembered."""
         known: Floats | None = getattr(self, "_patterns", None)
         if known is None:
-            known = self._patterns = self._mean("pattern", parts)
+            known = self._patterns = self.mean("pattern", parts)
         return known
 
-    def _mean(self, name: str, parts: Parts | None) -> Floats:
-        made = self.make_parts() if parts is None else parts
-        names = list(self.parts())
-        total = np.zeros_like(made[names[0]][name])
-        for part in names:
-            total += made[part][name]
-        return np.asarray(total / len(names), np.float64)
+    def mean(self, name: str, parts: Parts | None) -> Floats:
+        total: Any = 0.0
+        for part, (tilt, c) in self.first_parts.items():
+            made = self.scatter(tilt, c) if parts is None else parts[part]
+            total = total + made[name]
+        return np.asarray(total / len(self.first_parts), np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the plan without what can be computed from it."""
@@ -273,75 +365,18 @@ class DiffractionAcquisition(Acquisition):
     # --- truth ---------------------------------------------------------------------------------
 
     def truth(self, parts: Parts | None = None) -> Mapping[str, Table]:
-        """Return thickness, centre, reflections, noise-free patterns and the budget."""
-        d = self.diffraction
-        made = self.make_parts() if parts is None else parts
-        frames = np.arange(self.n_frames)
-        thickness = np.array(self.thicknesses_nm)
-        x, y = d.camera.centre_px
-        expected = [d.camera.expected(p, d.electrons_per_pattern) for p in self.patterns(made)]
-        budget = {name: self._mean(name, made) for name in BUDGET}
-        found: dict[str, Table] = {
-            "thickness": {
-                "frame": frames,
-                "thickness_nm": np.repeat(thickness, d.n_frames),
-            },
-            "centre": {"x_px": np.array([x]), "y_px": np.array([y])},
-            "patterns": {"thickness_nm": thickness, "expected": np.stack(expected)},
-            "budget": {"thickness_nm": thickness, **budget},
-            "atoms": self.setup.configurations.atoms.table(),
-        }
-        if d.has_probe:
-            found["aberrations"] = self.tuned.table()
-        if self.setup.lattice_nm is not None:
-            found["reflections"] = self._reflections(self.setup.lattice_nm)
-        return found
-
-    def _reflections(self, lattice_nm: Floats) -> Table:
-        """Return where the zone's reflections fall, those on the camera, by angle."""
-        d = self.diffraction
-        mrad_nm = 100.0 * float(wavelength(d.energy_kev))  # angle of a frequency of 1/nm
-        reciprocal = mrad_nm * np.linalg.inv(lattice_nm).T
-        longest = float(np.linalg.norm(lattice_nm, axis=1).max())
-        n = int(d.camera.reach_mrad * longest / mrad_nm) + 1
-        h, k = (axis.ravel() for axis in np.meshgrid(np.arange(-n, n + 1), np.arange(-n, n + 1)))
-        x, y = (np.column_stack([h, k]) @ reciprocal).T
-        cx, cy = d.camera.centre_px
-        x_px, y_px = x / d.camera.pixel_size_mrad + cx, y / d.camera.pixel_size_mrad + cy
-        height, width = d.camera.shape
-        on = np.flatnonzero(
-            (x_px > -0.5) & (x_px < width - 0.5) & (y_px > -0.5) & (y_px < height - 0.5)
-        )
-        on = on[np.argsort(np.hypot(x[on], y[on]), kind="stable")]
-        return {
-            "h": h[on],
-            "k": k[on],
-            "x_mrad": x[on],
-            "y_mrad": y[on],
-            "x_px": x_px[on],
-            "y_px": y_px[on],
-        }
+        """Return thickness, centre, reflections, noise-free patterns, dose and the budget."""
+        return _diffraction_truth.tables(self, self.make_parts() if parts is None else parts)
 
     def truth_outline(self) -> Mapping[str, str]:
         """Return one line on every table of :meth:`truth`."""
-        outline = {
-            "thickness": "depth from which each pattern comes",
-            "centre": "where the direct beam falls on the camera",
-            "patterns": "expected counts of a pattern of each thickness",
-            "budget": "parts kept, lost at the band limit, stopped, beside the camera",
-            "atoms": "element, resting position and B factor of every atom simulated",
-        }
-        if self.diffraction.has_probe:
-            outline["aberrations"] = "all aberration coefficients of the probe, nominal and actual"
-        if self.setup.lattice_nm is not None:
-            outline["reflections"] = "multiples of the lattice's periods: angles and pixels"
-        return outline
+        return _diffraction_truth.outline(self)
 
     def cost(self) -> Cost:
         """Estimate from the grid and the number of waves."""
         setup = self.setup.configurations
         points = setup.grid.shape[0] * setup.grid.shape[1]
-        n_parts = len(self.tilts_mrad) * setup.count
+        n_parts = len(self.first_parts) * (1 + len(self.changed_scenes))
         waves = len(self.setup.places_A)
         slices = max(1, setup.slice_count()[0])
         height, width = self.diffraction.camera.shape

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.polynomial.hermite_e import hermegauss
 
+from nanophantom.simcore.atoms import Window
 from nanophantom.simcore.electrons.cell import Cell
 from nanophantom.simcore.electrons.configurations import Configurations
 from nanophantom.simcore.electrons.constants import wavelength
@@ -98,6 +99,13 @@ class Setup:
         """Middle of the probe's places, from the grid's first sample."""
         x, y = self.weights @ self.places_A
         return float(x), float(y)
+
+    @property
+    def window(self) -> Window:
+        """What is simulated, in specimen coordinates."""
+        y0, x0 = self.configurations.corner_nm
+        height, width = (edge / 10 for edge in self.configurations.grid.extent_A)
+        return Window(x0, x0 + width, y0, y0 + height)
 
 
 def _lattice(diffraction: Diffraction, specimen: Specimen) -> Floats | None:

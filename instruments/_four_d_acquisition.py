@@ -172,7 +172,6 @@ class FourDSTEMAcquisition(Acquisition):
         Positions count from the first position of the raster, as pixels of an image do.
         """
         x, y = self.stem.scan.raster_nm()
-        dose = self.stem.electrons / (10.0 * self.stem.scan.pixel_size_nm) ** 2
         frames, path = np.arange(self.n_frames), self.path
         truth: dict[str, Table] = {
             "drift": {
@@ -188,11 +187,7 @@ class FourDSTEMAcquisition(Acquisition):
             },
             "optics": self.tuned.frames(),
             "aberrations": self.tuned.table(),
-            "dose": {
-                "frame": frames,
-                "dose_e_per_A2": np.full(self.n_frames, dose),
-                "cumulative_e_per_A2": dose * (frames // self.stem.scan.height_px + 1.0),
-            },
+            "dose": self.stem.ledger().table(),
         }
         specimen = self.patterns.specimen
         if self.lists_atoms and isinstance(specimen, HasAtoms):
@@ -210,7 +205,7 @@ class FourDSTEMAcquisition(Acquisition):
             "probe_positions": "when and where on the specimen the probe stood, each dwell",
             "optics": "actual defocus and low-order aberrations in every line (frame)",
             "aberrations": "nominal and actual aberrations",
-            "dose": "electrons on every line (frame), and in all scans until then",
+            "dose": "the ledger: time, area, fluence, rate and energy of every scan",
         }
         if self.lists_atoms and isinstance(self.patterns.specimen, HasAtoms):
             outline["atoms"] = "element, resting position and B factor of every atom in view"

@@ -9,9 +9,14 @@ from pydantic import Field, model_validator
 
 from nanophantom.instruments._column import LARGEST_BAND_MRAD, Column
 from nanophantom.instruments._scanning import ELECTRONS_PER_PA_US, Scan
+from nanophantom.simcore.atoms import Window
+from nanophantom.simcore.dose import DoseBudget, Ledger
 from nanophantom.simcore.electrons.optics import ProbeOptics
 from nanophantom.simcore.electrons.settings import Multislice
 from nanophantom.simcore.environment import Drift
+from nanophantom.simcore.history import Evolves
+from nanophantom.simcore.schedule import Exposures
+from nanophantom.simcore.specimens import Specimen
 
 MOST_POSITIONS = 20_000_000
 """Probe positions in all; times and places of so many fill a gigabyte."""
@@ -34,6 +39,10 @@ class ProbeColumn(Column):
     """Raster and timing."""
     stage_tilt_mrad: tuple[float, float] = (0.0, 0.0)
     """Rotation of the specimen about the x and the y axis."""
+    before_e_per_A2: float = Field(default=0.0, ge=0)
+    """What the specimen got before the first scan."""
+    budget: DoseBudget = DoseBudget()
+    """Limits of dose and dose rate that end the acquisition."""
     drift: Drift = Drift()
     """Specimen drift; it acts between the probe's positions and shears and stretches the scan."""
     multislice: Multislice = Multislice()
@@ -89,6 +98,40 @@ class ProbeColumn(Column):
         if self.multislice.band_limit_mrad is not None:
             return self.multislice.band_limit_mrad
         return 1.2 * max(self.reach_mrad, 2 * self.probe.semiangle_mrad)
+
+    def ledger(self) -> Ledger:
+        """Return what falls on the scanned area, scan by scan, as far as the budget allows.
+
+        Within a scan the dose counts as evenly spread over its time and area.
+        """
+        scan = self.scan
+        exposures = Exposures(
+            n_frames=scan.n_frames,
+            dose_e_per_A2=self.electrons / (10.0 * scan.pixel_size_nm) ** 2,
+            exposure_s=scan.timing.frame_s,
+            before_e_per_A2=self.before_e_per_A2,
+            budget=self.budget,
+        )
+        width, height = (n * scan.pixel_size_nm for n in (scan.width_px, scan.height_px))
+        return exposures.ledger(self.energy_kev, Window.centred(width, height))
+
+    def whole_ledger(self, specimen: Specimen) -> Ledger:
+        """Return the ledger of an instrument that neither stops nor follows a changing specimen.
+
+        Raises
+        ------
+        ValueError
+            The specimen changes, or the budget doesn't allow all scans.
+        """
+        if isinstance(specimen, Evolves):
+            raise ValueError(
+                "sample.kind: an evolving specimen can be looked at by tem, stem and diffraction; "
+                "use one of these, or what it is made `of`"
+            )
+        ledger = self.ledger()
+        if ledger.stopped:
+            raise ValueError(f"budget: {ledger.stopped} Ask for as many scans as it allows.")
+        return ledger
 
     @property
     def electrons(self) -> float:

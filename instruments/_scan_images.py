@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from nanophantom.instruments._column import Tuned
 from nanophantom.instruments._scan_method import choose_method
 from nanophantom.instruments._scanning import ScanPath
 from nanophantom.simcore.atoms import Atoms
+from nanophantom.simcore.dose import Ledger
 from nanophantom.simcore.electrons.cell import Cell, depth_nm
 from nanophantom.simcore.electrons.coherence import focal_quadrature
 from nanophantom.simcore.electrons.configurations import Configurations
@@ -32,6 +34,7 @@ from nanophantom.simcore.electrons.transmission import (
     finer,
 )
 from nanophantom.simcore.fields import Array, Table
+from nanophantom.simcore.history import START, Evolves, History, Moment, Stretch
 from nanophantom.simcore.runs import Parts, Run
 from nanophantom.simcore.specimens import HasAtoms, Specimen
 
@@ -69,6 +72,8 @@ class ScanImages:
         Sentences about that.
     configurations_of_frame
         How many of the thermal configurations each frame averages; none averages all.
+    history
+        What becomes of a specimen that changes; None of one that doesn't.
     """
 
     engine: ScanEngine
@@ -83,16 +88,24 @@ class ScanImages:
     method: Method
     notes: tuple[str, ...]
     configurations_of_frame: tuple[int, ...] | None = None
+    history: History | None = None
+    states_per_scan: int = 1
 
     @classmethod
     def plan(
-        cls, stem: STEM, specimen: Specimen, path: ScanPath, tuned: Tuned, run: Run
+        cls,
+        stem: STEM,
+        specimen: Specimen,
+        path: ScanPath,
+        tuned: Tuned,
+        run: Run,
+        ledger: Ledger,
     ) -> ScanImages:
         """Choose cell, grid and method."""
         foci, shares = focal_spread(stem.probe, stem.energy_kev)
         probes = tuple(
             Probe(stem.energy_kev, stem.probe.semiangle_mrad, tuned.coefficients(i))
-            for i in range(stem.scan.n_frames)
+            for i in range(len(ledger))
         )
         cell = Cell.around(stem.scan, path.reach, margin_nm(stem, specimen, probes))
         engine = scan_engine(stem, specimen, cell, probes[0], run)
@@ -104,6 +117,10 @@ class ScanImages:
                 "instrument.configurations_of_frame needs images that are Fourier series; set "
                 "calculation.method: scattering-matrix"
             )
+        history = None
+        if isinstance(specimen, Evolves):
+            history = specimen.history(engine.configurations.atoms, ledger, run)
+            _can_evolve(stem, history)
         return cls(
             engine=engine,
             atoms=engine.configurations.atoms,
@@ -117,7 +134,33 @@ class ScanImages:
             method=method,
             notes=notes,
             configurations_of_frame=stem.configurations_of_frame,
+            history=history,
+            states_per_scan=stem.multislice.states_per_exposure,
         )
+
+    # --- a specimen that changes: states, and the dwells that see them --------------------------
+
+    def scenes(self, i: int) -> list[Stretch]:
+        """Return the states of the specimen during scan i."""
+        if self.history is None:
+            return [Stretch(START, -math.inf, math.inf)]
+        ledger = self.history.ledger
+        begin, end = float(ledger.start_s[i]), float(ledger.end_s[i])
+        return self.history.stretches(begin, end, self.states_per_scan)
+
+    @cached_property
+    def changed_scenes(self) -> tuple[Moment, ...]:
+        """Every state after the first change, each once."""
+        frames = range(len(self.probes) if self.history is not None else 0)
+        found = dict.fromkeys(scene.moment for i in frames for scene in self.scenes(i))
+        return tuple(moment for moment in found if moment != START)
+
+    def engine_at(self, moment: Moment) -> ScanEngine:
+        """Return the engine for the specimen as it is in a state."""
+        if moment == START or self.history is None:
+            return self.engine
+        changed = self.engine.configurations.changed(self.history.at(moment))
+        return replace(self.engine, configurations=changed)
 
     # --- the parts -----------------------------------------------------------------------------
 
@@ -130,13 +173,22 @@ class ScanImages:
         """Name the parts: one a configuration, or one for some lines of a frame of it."""
         configurations = range(self.engine.configurations.count)
         if self.is_series:
-            return [f"configuration-{c:04d}" for c in configurations]
+            return [name for moment in (START, *self.changed_scenes) for name in
+                    self._series_names(moment)]  # fmt: skip
         return [
             f"configuration-{c:04d}-frame-{i:04d}-line-{line:05d}"
             for c in configurations
             for i in range(len(self.probes))
             for line in range(0, self.path.t_s.shape[1], self._lines_a_part)
         ]
+
+    def _series_names(self, moment: Moment) -> list[str]:
+        """Name the Fourier series of all configurations of a state."""
+        names = [f"configuration-{c:04d}" for c in range(self.engine.configurations.count)]
+        if moment == START:
+            return names
+        scene = self.changed_scenes.index(moment)
+        return [f"scene-{scene:05d}-{name}" for name in names]
 
     @property
     def _lines_a_part(self) -> int:
@@ -146,13 +198,14 @@ class ScanImages:
     def make(self, name: str) -> Mapping[str, Array]:
         """Make a part."""
         numbers = [int(number) for number in name.split("-")[1::2]]
-        if self.is_series:
-            return self._series(numbers[0])
-        return self._lines(*numbers)
+        if not self.is_series:
+            return self._lines(*numbers)
+        moment = self.changed_scenes[numbers[0]] if name.startswith("scene") else START
+        return self._series(numbers[-1], moment)
 
-    def _series(self, configuration: int) -> Mapping[str, Array]:
+    def _series(self, configuration: int, moment: Moment) -> Mapping[str, Array]:
         """Return the Fourier series of every signal, one for each distinct state of the optics."""
-        gram = self.method.gram(self.engine, configuration)
+        gram = self.method.gram(self.engine_at(moment), configuration)
         images = [gram.defocus_average(self.foci_A, self.shares, probe) for probe in self._states]
         return {
             "coefficients": np.array([image.coefficients for image in images], np.complex64),
@@ -166,14 +219,19 @@ class ScanImages:
         width = self.path.t_s.shape[2]
         lines = slice(line * width, (line + self._lines_a_part) * width)
         positions = self.path.positions_A(frame, self.corner_nm)[lines]
-        scan = self.method.scanner(self.engine, configuration)
-        values, kept = 0.0, 0.0
-        for focus, share in zip(self.foci_A, self.shares, strict=True):
-            probe = self.probes[frame].defocused(float(focus))
-            found = scan(probe, positions)
-            values = values + share * found.values
-            kept += float(share * found.kept.mean())
-        return {"values": np.asarray(values), "kept": np.array(kept)}
+        times = self.path.t_s[frame].ravel()[lines]
+        values = np.zeros((len(positions), len(self.engine.weights.names)))
+        kept = 0.0
+        for moment, begin, end in self.scenes(frame):
+            seen = (times >= begin) & (times < end)
+            if not seen.any():
+                continue
+            scan = self.method.scanner(self.engine_at(moment), configuration)
+            for focus, share in zip(self.foci_A, self.shares, strict=True):
+                found = scan(self.probes[frame].defocused(float(focus)), positions[seen])
+                values[seen] += share * found.values
+                kept += float(share * found.kept.sum())
+        return {"values": values, "kept": np.array(kept / len(positions))}
 
     @property
     def _states(self) -> list[Probe]:
@@ -195,12 +253,17 @@ class ScanImages:
         shape = self.path.t_s.shape[1:]
         names = self.engine.weights.names
         if self.is_series:
-            names_averaged = self.part_names()
-            if self.configurations_of_frame is not None:
-                names_averaged = names_averaged[: self.configurations_of_frame[i]]
-            image = self._mean_series(self._states.index(self.probes[i]), parts, names_averaged)
             corner = self.corner_nm if self.method.in_cell else (0.0, 0.0)
-            values = image.blurred(self.source_sigma_A).at(self.path.positions_A(i, corner))
+            places, times = self.path.positions_A(i, corner), self.path.t_s[i].ravel()
+            values = np.empty((len(names), len(places)))
+            for moment, begin, end in self.scenes(i):
+                averaged = self._series_names(moment)
+                if self.configurations_of_frame is not None:
+                    averaged = averaged[: self.configurations_of_frame[i]]
+                seen = (times >= begin) & (times < end)
+                optics = self._states.index(self.probes[i])
+                image = self._mean_series(optics, parts, averaged)
+                values[:, seen] = image.blurred(self.source_sigma_A).at(places[seen])
             return {name: v.reshape(shape) for name, v in zip(names, values, strict=True)}
         wanted = [name for name in self.part_names() if f"-frame-{i:04d}-" in name]
         total: Any = 0.0
@@ -217,7 +280,7 @@ class ScanImages:
 
     def at_rest(self, parts: Parts) -> dict[str, Floats] | None:
         """Return the signals of the first frame's optics without drift; None if not at hand."""
-        return self._still(parts, self.part_names()) if self.is_series else None
+        return self._still(parts, self._series_names(START)) if self.is_series else None
 
     def held_back(self, parts: Parts) -> dict[str, Floats] | None:
         """Return every signal at rest of each configuration that no frame averages.
@@ -274,7 +337,21 @@ class ScanImages:
     @property
     def cpu_s(self) -> float:
         """Processor seconds for all parts."""
-        return self.method.cpu_s
+        return self.method.cpu_s * (1 + len(self.changed_scenes))
+
+
+def _can_evolve(stem: STEM, history: History) -> None:
+    """Refuse what a scan of a changing specimen can't show."""
+    if history.fading:
+        raise ValueError(
+            "sample.processes: fading acts on images and patterns of a broad beam; for scans take "
+            "amorphization, mass-loss or rising-b-factor, which act on atoms"
+        )
+    if stem.configurations_of_frame is not None:
+        raise ValueError(
+            "instrument.configurations_of_frame: a study of convergence needs a specimen that "
+            "doesn't change"
+        )
 
 
 def focal_spread(optics: ProbeOptics, energy_kev: float) -> tuple[Floats, Floats]:

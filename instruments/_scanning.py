@@ -12,6 +12,7 @@ from pydantic import Field
 from nanophantom.simcore.environment import Drift, Path
 from nanophantom.simcore.fields import Table
 from nanophantom.simcore.models import Model
+from nanophantom.simcore.scan_errors import ScanErrors, ScanTiming, Streams
 
 Floats = npt.NDArray[np.float64]
 
@@ -20,12 +21,12 @@ ELECTRONS_PER_PA_US = 6.241509074
 
 
 class Scan(Model):
-    """A raster of probe positions, line by line from the top."""
+    """A raster of probe positions, line by line from its top left corner."""
 
     width_px: int = Field(default=128, ge=1, le=16384)
-    """Positions along x."""
+    """Positions along x: of one line, unless fast_axis is y."""
     height_px: int = Field(default=128, ge=1, le=16384)
-    """Lines."""
+    """Positions along y: lines, unless fast_axis is y."""
     pixel_size_nm: float = Field(default=0.01, gt=0)
     """Step from one position to the next, and from line to line."""
     dwell_us: float = Field(default=10.0, gt=0)
@@ -34,11 +35,24 @@ class Scan(Model):
     """Time from the end of a line to the start of the next; the beam is blanked."""
     n_frames: int = Field(default=1, ge=1)
     """Scans of the same area, one after another."""
+    fast_axis: Literal["x", "y"] = "x"
+    """Axis along which the lines run; with y they go down, one after another to the right. Images
+    keep the axes of the specimen, so a scan each way makes a pair for the correction of drift."""
+    errors: ScanErrors = ScanErrors()
+    """What the scanning system does wrong."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Lines and positions in a line."""
+        """Positions along y and along x."""
         return self.height_px, self.width_px
+
+    @property
+    def timing(self) -> ScanTiming:
+        """When the lines of all frames are scanned."""
+        positions, lines = self.width_px, self.height_px
+        if self.fast_axis == "y":
+            positions, lines = lines, positions
+        return ScanTiming(lines * self.n_frames, positions, lines, self.dwell_us, self.flyback_us)
 
     def raster_nm(self) -> tuple[Floats, Floats]:
         """Return x (width) and y (height) of the raster; the origin is its centre."""
@@ -80,51 +94,67 @@ class ScanPath:
         Middle of every dwell.
     drift_x_nm, drift_y_nm : (frames, height, width)
         Displacement of the specimen then.
+    scan_x_nm, scan_y_nm : (frames, height, width)
+        What the errors of the scanning system displace the probe by then.
     x_nm, y_nm : (frames, height, width)
-        Position of the probe on the specimen: that of the raster less the displacement.
+        Position of the probe on the specimen: raster plus scan error less the specimen's
+        displacement.
     """
 
     t_s: Floats
     drift_x_nm: Floats
     drift_y_nm: Floats
+    scan_x_nm: Floats
+    scan_y_nm: Floats
     x_nm: Floats
     y_nm: Floats
 
     @classmethod
-    def of(cls, scan: Scan, drift: Drift, rng: np.random.Generator) -> ScanPath:
-        """Draw the drift and follow the raster over the moving specimen."""
-        height, width = scan.shape
-        line_s = width * scan.dwell_us * 1e-6
-        period_s = line_s + scan.flyback_us * 1e-6
-        path = drift.path(scan.n_frames * height, line_s, period_s, rng)
-        start = np.arange(scan.n_frames * height)[:, None] * period_s
-        t = start + (np.arange(width) + 0.5) * scan.dwell_us * 1e-6
-        moved = [
-            np.interp(t.ravel(), path.t_s.ravel(), d.ravel()).reshape(scan.n_frames, height, width)
-            for d in (path.dx_nm, path.dy_nm)
-        ]
-        x, y = scan.raster_nm()
-        return cls(
-            t.reshape(moved[0].shape),
-            moved[0],
-            moved[1],
-            x[None, None, :] - moved[0],
-            y[None, :, None] - moved[1],
+    def of(cls, scan: Scan, drift: Drift, rng: Streams) -> ScanPath:
+        """Draw drift and scan errors and follow the probe over the moving specimen.
+
+        Parameters
+        ----------
+        rng
+            Gives the streams of the causes ("drift" and those of the scan errors): ``run.rng``.
+        """
+        timing = scan.timing
+        motion = drift.motion(timing.lines, timing.line_s, timing.period_s, rng("drift"))
+        t = timing.times_s()
+        moved_x, moved_y = np.empty_like(t), np.empty_like(t)
+        for rows in timing.blocks():
+            moved_x[rows], moved_y[rows] = motion.at(t[rows])
+        led_x, led_y = scan.errors.displacements(timing, scan.fast_axis, rng)
+        t, moved_x, moved_y, led_x, led_y = (
+            _as_images(a, scan) for a in (t, moved_x, moved_y, led_x, led_y)
         )
+        x, y = scan.raster_nm()
+        at_x, at_y = x[None, None, :] + led_x, y[None, :, None] + led_y
+        at_x -= moved_x
+        at_y -= moved_y
+        return cls(t, moved_x, moved_y, led_x, led_y, at_x, at_y)
 
     def still(self) -> ScanPath:
-        """Return one frame of the same raster over a specimen at rest."""
-        x, y = (self.x_nm + self.drift_x_nm)[:1], (self.y_nm + self.drift_y_nm)[:1]
-        return ScanPath(self.t_s[:1], 0 * x, 0 * y, x, y)
+        """Return one frame of the same raster, rightly scanned, over a specimen at rest."""
+        x, y = self._raster()
+        return ScanPath(self.t_s[:1], 0 * x, 0 * y, 0 * x, 0 * y, x, y)
+
+    def _raster(self) -> tuple[Floats, Floats]:
+        """Return the positions without drift and errors, of the first frame."""
+        first = slice(0, 1)
+        return (
+            self.x_nm[first] + self.drift_x_nm[first] - self.scan_x_nm[first],
+            self.y_nm[first] + self.drift_y_nm[first] - self.scan_y_nm[first],
+        )
 
     @property
     def reach(self) -> Path:
-        """The displacements as the path that `Cell.around` asks for."""
+        """How far the probe gets off its raster, as the path that `Cell.around` asks for."""
         frames = len(self.t_s)
         return Path(
             self.t_s.reshape(frames, -1),
-            self.drift_x_nm.reshape(frames, -1),
-            self.drift_y_nm.reshape(frames, -1),
+            (self.drift_x_nm - self.scan_x_nm).reshape(frames, -1),
+            (self.drift_y_nm - self.scan_y_nm).reshape(frames, -1),
         )
 
     def positions_A(self, frame: int, corner_nm: tuple[float, float]) -> Floats:
@@ -135,18 +165,17 @@ class ScanPath:
         )
 
     def table(self) -> Table:
-        """Return times, displacements and positions of every dwell.
+        """Return times, displacements, scan errors and positions of every dwell.
 
         Positions on the specimen at rest count from the raster's first one, as atoms do in truth.
         """
-        first_x, first_y = (
-            (self.x_nm + self.drift_x_nm)[0, 0, 0],
-            (self.y_nm + self.drift_y_nm)[0, 0, 0],
-        )
+        first_x, first_y = (raster[0, 0, 0] for raster in self._raster())
         return {
             "t_s": self.t_s,
             "dx_nm": self.drift_x_nm,
             "dy_nm": self.drift_y_nm,
+            "scan_x_nm": self.scan_x_nm,
+            "scan_y_nm": self.scan_y_nm,
             "x_nm": self.x_nm - first_x,
             "y_nm": self.y_nm - first_y,
         }
@@ -157,3 +186,11 @@ class ScanPath:
         return dict(zip(("t_s", "dx_nm", "dy_nm"), mean, strict=True)) | {
             "frame": np.arange(len(self.t_s))
         }
+
+
+def _as_images(values: Floats, scan: Scan) -> Floats:
+    """Turn what was in the order of time (lines, positions) into (frames, height, width)."""
+    if scan.fast_axis == "x":
+        return values.reshape(scan.n_frames, *scan.shape)
+    turned = values.reshape(scan.n_frames, scan.width_px, scan.height_px).swapaxes(1, 2)
+    return np.ascontiguousarray(turned) if any(values.strides) else turned

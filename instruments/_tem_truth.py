@@ -23,7 +23,7 @@ OUTLINE = {
     "columns": "position, composition and spread of every atomic column",
     "drift": "mean displacement of the specimen in every frame",
     "drift_path": "the displacement inside the exposures, finely sampled",
-    "dose": "electrons on the specimen, frame by frame and in all",
+    "dose": "the ledger: time, area, fluence, rate and energy of every exposure",
     "focus": "nominal and actual defocus of every frame",
     "aberrations": "all aberration coefficients, nominal and actual, at the start",
     "optics": "actual low-order aberrations and beam tilt of every frame",
@@ -36,7 +36,14 @@ ZERO_LOSS = {"zero_loss": "local thickness, and the part of the electrons that l
 
 def outline(planned: TEMAcquisition) -> Mapping[str, str]:
     """Return one line on every table of `tables`."""
-    return OUTLINE if planned.zero_loss is None else OUTLINE | ZERO_LOSS
+    told = OUTLINE if planned.zero_loss is None else OUTLINE | ZERO_LOSS
+    if planned.tem.camera.sensor.type != "ideal":
+        told = {**told, "camera": "what is fixed in the sensor: gain errors, dark signal, defects"}
+    if planned.film is not None:
+        told = {**told, "beam_induced_motion": "the displacement field that the beam drives"}
+    if planned.tem.gas is not None:
+        told = {**told, "gas": "parts of the electrons that the gas leaves, scatters and stops"}
+    return told if planned.history is None else told | planned.history.outline()
 
 
 def tables(planned: TEMAcquisition, made: Parts) -> Mapping[str, Table]:
@@ -47,20 +54,14 @@ def tables(planned: TEMAcquisition, made: Parts) -> Mapping[str, Table]:
     my, mx = cell.margin
     origin = np.array([x0 + mx * cell.pixel_nm, y0 + my * cell.pixel_nm, 0.0])
     atoms = planned.atoms.moved(planned.atoms.positions_nm - origin)
-    dose = tem.exposures.dose_e_per_A2
-    frames = np.arange(n)
-    tilts = np.array(tem.beam_tilts_mrad)
+    tilts = np.array(tem.beam_tilts_mrad[:n])
     found: dict[str, Table] = {
         "atoms": atoms.table(),
         "groups": {"name": np.array(atoms.group_names, dtype="S")},
         "columns": find_truth_columns(atoms),
         "drift": planned.path.frame_means(),
         "drift_path": planned.path.table(),
-        "dose": {
-            "frame": frames,
-            "dose_e_per_A2": np.full(n, dose),
-            "cumulative_e_per_A2": dose * (frames + 1.0),
-        },
+        "dose": planned.ledger.table(),
         "focus": planned.tuned.focus(),
         "aberrations": planned.tuned.table(),
         "optics": {
@@ -69,11 +70,31 @@ def tables(planned: TEMAcquisition, made: Parts) -> Mapping[str, Table]:
             "beam_tilt_y_mrad": tilts[:, 1],
         },
         "exit_wave": exit_wave(planned, made),
-        "noise_free": {"image": planned.expected(made, 0, np.zeros(1), np.zeros(1))},
+        "noise_free": {"image": planned.noise_free(made)},
         "intensity": intensity_budget(planned, made),
     }
     if planned.zero_loss is not None:
         found["zero_loss"] = planned.zero_loss.table(cell)
+    fixed = planned.detector.truth()
+    if fixed:
+        found["camera"] = fixed
+    if planned.film is not None:
+        found["beam_induced_motion"] = planned.film.table()
+        dy, dx = zip(*(planned.displacements_nm(i) for i in range(n)), strict=True)
+        found["drift"] = {
+            **found["drift"],
+            "dx_nm": np.array([d.mean() for d in dx]),
+            "dy_nm": np.array([d.mean() for d in dy]),
+        }
+        found["drift_path"] = {
+            **found["drift_path"],
+            "dx_nm": np.concatenate(dx),
+            "dy_nm": np.concatenate(dy),
+        }
+    if tem.gas is not None:
+        found["gas"] = tem.gas.table(tem.energy_kev, tem.optics.aperture_mrad)
+    if planned.history is not None:
+        found |= planned.history.tables(origin)
     return found
 
 
@@ -101,7 +122,7 @@ def exit_wave(planned: TEMAcquisition, made: Parts) -> Table:
     as the objective aperture passes it; at the exit face, without lens and drift; 1 is the
     amplitude of the incident wave, and the phase of a tilted beam is left out.
     """
-    tilt = planned.states[0].tilts_mrad[0]
+    tilt = planned.lenses[0].tilts_mrad[0]
     count = planned.configurations.count
     mean = np.zeros(planned.grid.wave_shape, np.complex128)
     for c in range(count):

@@ -13,12 +13,16 @@ from pydantic import Field, model_validator
 from nanophantom.instruments._column import Column
 from nanophantom.instruments._diffraction_acquisition import DiffractionAcquisition
 from nanophantom.instruments._diffraction_setup import Setup
+from nanophantom.simcore.atoms import Window
+from nanophantom.simcore.dose import DoseBudget, Ledger
+from nanophantom.simcore.electrons.constants import wavelength
 from nanophantom.simcore.electrons.delocalisation import delocalisation
 from nanophantom.simcore.electrons.optics import Aberrations, ProbeOptics
 from nanophantom.simcore.electrons.settings import Multislice
+from nanophantom.simcore.history import Evolves, History
 from nanophantom.simcore.models import Model
 from nanophantom.simcore.runs import Run
-from nanophantom.simcore.schedule import Angles
+from nanophantom.simcore.schedule import Angles, Exposures
 from nanophantom.simcore.specimens import HasAtoms, HasFields, HasThickness, Specimen
 
 Images = npt.NDArray[np.float32]
@@ -154,6 +158,14 @@ class Diffraction(Column):
     """Electrons in the probe or through the selected area during one pattern."""
     n_frames: int = Field(default=1, ge=1, le=100_000)
     """Patterns, of each thickness."""
+    exposure_s: float = Field(default=0.5, gt=0)
+    """Length of one exposure."""
+    dead_time_s: float = Field(default=0.0, ge=0)
+    """Time from the end of one exposure to the start of the next; the beam is blanked."""
+    before_e_per_A2: float = Field(default=0.0, ge=0)
+    """What the specimen got before the first pattern."""
+    budget: DoseBudget = DoseBudget()
+    """Limits of dose and dose rate that end the acquisition."""
     camera: DiffractionCamera = DiffractionCamera()
     """Detector."""
     multislice: Multislice = Multislice()
@@ -235,6 +247,32 @@ class Diffraction(Column):
         wished = max(TAILS * focus, resolved / 2)
         return max(needed, min(wished, WIDEST_FOR_TAILS_NM / 2))
 
+    @property
+    def dose_e_per_A2(self) -> float:
+        """Electrons per area in one pattern: of the selected area, or of the probe's disk.
+
+        The disk is the probe's geometric one, or that of the diffraction limit if it is larger.
+        """
+        if not self.has_probe:
+            return self.electrons_per_pattern / (np.pi * (5.0 * self.diameter_nm) ** 2)
+        alpha = 1e-3 * self.probe.semiangle_mrad
+        limit_nm = 0.61 * 0.1 * float(wavelength(self.energy_kev)) / alpha
+        radius_nm = max(abs(self.probe.defocus_nm) * alpha, limit_nm)
+        return self.electrons_per_pattern / (np.pi * (10.0 * radius_nm) ** 2)
+
+    def ledger(self, area: Window) -> Ledger:
+        """Return what falls on the specimen, pattern by pattern, as far as the budget allows."""
+        n = self.n_frames * len(self.thicknesses_nm or (0.0,))
+        exposures = Exposures(
+            n_frames=n,
+            dose_e_per_A2=self.dose_e_per_A2,
+            exposure_s=self.exposure_s,
+            dead_time_s=self.dead_time_s,
+            before_e_per_A2=self.before_e_per_A2,
+            budget=self.budget,
+        )
+        return exposures.ledger(self.energy_kev, area)
+
     def plan(self, specimen: Specimen, run: Run) -> DiffractionAcquisition:
         """Tune the lens, choose cell and grid, and ask the specimen for what lies in it.
 
@@ -248,4 +286,22 @@ class Diffraction(Column):
             raise ValueError(f"sample: diffraction needs a specimen made of atoms or fields{made}")
         tuned = self.tuned(self.probe.coefficients(), [0.0], run)
         setup = Setup.of(self, specimen, run)
-        return DiffractionAcquisition(self, run, tuned, setup, specimen.known)
+        ledger = self.ledger(setup.window)
+        history = None
+        if isinstance(specimen, Evolves):
+            history = specimen.history(setup.configurations.atoms, ledger, run)
+            self._can_evolve(history)
+        return DiffractionAcquisition(self, run, tuned, setup, specimen.known, ledger, history)
+
+    def _can_evolve(self, history: History) -> None:
+        """Refuse what has no meaning for a specimen that changes."""
+        if self.thicknesses_nm is not None:
+            raise ValueError(
+                "thicknesses_nm: patterns of several thicknesses come from one pass and have no "
+                "order in time; leave it away for a specimen that changes"
+            )
+        if history.fading and self.has_probe:
+            raise ValueError(
+                f"mode: the fading of spots has no meaning for the disks of {self.mode}; take "
+                "saed or precession, or a process that acts on atoms"
+            )

@@ -96,7 +96,12 @@ class FourDSTEM(ProbeColumn):
         ValueError
             The specimen has nothing in view, or can't be tilted.
         """
-        path = ScanPath.of(self.scan, self.drift, run.rng("drift"))
+        if self.scan.fast_axis != "x":
+            raise ValueError(
+                "instrument.scan.fast_axis: four-d-stem streams a line a frame along x; write x"
+            )
+        self.whole_ledger(specimen)  # refuses what it can't follow
+        path = ScanPath.of(self.scan, self.drift, run.rng)
         tuned = self.tuned(self.probe.coefficients(), path.t_s.mean(axis=2).ravel(), run)
         rim = self.window_nm(tuned, 0.0) / 2
         view = Window(

@@ -118,7 +118,8 @@ class SpectrumImaging(ProbeColumn):
         ValueError
             The specimen has no atoms in view.
         """
-        path = ScanPath.of(self.scan, self.drift, run.rng("drift"))
+        self.whole_ledger(specimen)  # refuses what it can't follow
+        path = ScanPath.of(self.scan, self.drift, run.rng)
         tuned = self.tuned(self.probe.coefficients(), path.frame_means()["t_s"], run)
         maps = SpectrumMaps.plan(self, specimen, path, tuned, run)
         return SpectrumImage(self, run, path, tuned, maps)
@@ -244,11 +245,10 @@ class SpectrumImage(Acquisition):
     def truth(self, parts: Parts | None = None) -> Mapping[str, Table]:
         """Return atoms, columns, areal densities, cross sections, positions, optics, dose."""
         made = self.make_parts() if parts is None else parts
-        own, frames = self.instrument, np.arange(self.n_frames)
+        own = self.instrument
         x, y = own.scan.raster_nm()
         atoms = self.maps.configurations.atoms
         atoms = atoms.moved(atoms.positions_nm - np.array([x[0], y[0], 0.0]))
-        dose = own.electrons / (10.0 * own.scan.pixel_size_nm) ** 2
         kept = self.maps.kept(made)
         fractions = self.maps.frame(0, made)
         truth: dict[str, Table] = {
@@ -265,11 +265,7 @@ class SpectrumImage(Acquisition):
             "probe_positions": self.path.table(),
             "optics": self.tuned.frames(),
             "aberrations": self.tuned.table(),
-            "dose": {
-                "frame": frames,
-                "dose_e_per_A2": np.full(self.n_frames, dose),
-                "cumulative_e_per_A2": dose * (frames + 1.0),
-            },
+            "dose": own.ledger().table(),
             "intensity": {
                 "part": np.array(self.maps.part_names(), dtype="S"),
                 "kept": kept,
@@ -312,7 +308,7 @@ class SpectrumImage(Acquisition):
             "probe_positions": "when and where on the specimen the probe stood, each dwell",
             "optics": "actual defocus and low-order aberrations in every frame",
             "aberrations": "nominal and actual aberrations",
-            "dose": "electrons on the specimen, frame by frame and in all",
+            "dose": "the ledger: time, area, fluence, rate and energy of every scan",
             "intensity": "part of the beam that stayed below the band limit",
         }
         if self.maps.is_series:

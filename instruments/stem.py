@@ -23,6 +23,7 @@ from nanophantom.instruments._probe_column import ProbeColumn
 from nanophantom.instruments._scan_images import ScanImages
 from nanophantom.instruments._scanning import Calculation, Scan, ScanPath
 from nanophantom.simcore.columns import find_truth_columns
+from nanophantom.simcore.dose import Ledger
 from nanophantom.simcore.electrons.settings import Multislice
 from nanophantom.simcore.electrons.stem.detectors import AnnularDetector, Detector
 from nanophantom.simcore.environment import Drift
@@ -102,10 +103,12 @@ class STEM(ProbeColumn):
         ValueError
             The specimen has nothing in view, or the chosen method can't do it.
         """
-        path = ScanPath.of(self.scan, self.drift, run.rng("drift"))
+        ledger = self.ledger()
+        scan = self.scan.model_copy(update={"n_frames": len(ledger)})
+        path = ScanPath.of(scan, self.drift, run.rng)
         tuned = self.tuned(self.probe.coefficients(), path.frame_means()["t_s"], run)
-        images = ScanImages.plan(self, specimen, path, tuned, run)
-        return STEMAcquisition(self, run, path, tuned, images, specimen.known)
+        images = ScanImages.plan(self, specimen, path, tuned, run, ledger)
+        return STEMAcquisition(self, run, path, tuned, images, specimen.known, ledger)
 
 
 class STEMAcquisition(Acquisition):
@@ -119,10 +122,11 @@ class STEMAcquisition(Acquisition):
         tuned: Tuned,
         images: ScanImages,
         known: Mapping[str, Any],
+        ledger: Ledger,
     ) -> None:
-        self.known = known
+        self.known, self.ledger = known, ledger
         self.stem, self.run, self.path, self.tuned, self.images = stem, run, path, tuned, images
-        self.n_frames = stem.scan.n_frames
+        self.n_frames = len(ledger)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -163,7 +167,8 @@ class STEMAcquisition(Acquisition):
             "dwell_us": stem.scan.dwell_us,
             "beam_electrons": stem.electrons,
             "dose_e_per_A2": stem.electrons / (10.0 * stem.scan.pixel_size_nm) ** 2,
-            "n_frames": stem.scan.n_frames,
+            "before_e_per_A2": stem.before_e_per_A2,
+            "n_frames": self.n_frames,
             "detectors": {d.name: d.model_dump(mode="json") for d in stem.detectors},
             "contrast": "bright",
             **self.known,
@@ -209,11 +214,10 @@ class STEMAcquisition(Acquisition):
     def truth(self, parts: Parts | None = None) -> Mapping[str, Table]:
         """Return atoms, columns, probe positions, optics, dose and the intensity budget."""
         made = self.make_parts() if parts is None else parts
-        stem, frames = self.stem, np.arange(self.n_frames)
+        stem = self.stem
         x, y = stem.scan.raster_nm()
         atoms = self.images.atoms
         atoms = atoms.moved(atoms.positions_nm - np.array([x[0], y[0], 0.0]))
-        dose = stem.electrons / (10.0 * stem.scan.pixel_size_nm) ** 2
         truth: dict[str, Table] = {
             "atoms": atoms.table(),
             "groups": {"name": np.array(atoms.group_names, dtype="S")},
@@ -222,13 +226,11 @@ class STEMAcquisition(Acquisition):
             "probe_positions": self.path.table(),
             "optics": self.tuned.frames(),
             "aberrations": self.tuned.table(),
-            "dose": {
-                "frame": frames,
-                "dose_e_per_A2": np.full(self.n_frames, dose),
-                "cumulative_e_per_A2": dose * (frames + 1.0),
-            },
+            "dose": self.ledger.table(),
             "intensity": self.images.intensity(made),
         }
+        if self.images.history is not None:
+            truth |= self.images.history.tables(np.array([x[0], y[0], 0.0]))
         still = self.images.at_rest(made)
         if still is not None:
             truth["noise_free"] = {
@@ -255,9 +257,11 @@ class STEMAcquisition(Acquisition):
             "probe_positions": "when and where on the specimen the probe stood, each dwell",
             "optics": "actual defocus and low-order aberrations in every frame",
             "aberrations": "nominal and actual aberrations",
-            "dose": "electrons on the specimen, frame by frame and in all",
+            "dose": "the ledger: time, area, fluence, rate and energy of every scan",
             "intensity": "part of the beam that stayed below the band limit",
         }
+        if self.images.history is not None:
+            outline |= self.images.history.outline()
         if self.images.is_series:
             outline["noise_free"] = "expected electrons at zero drift, every signal"
         averaged = self.stem.configurations_of_frame

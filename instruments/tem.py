@@ -8,6 +8,7 @@ time, averaged over configurations, carried along by the drift during the exposu
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal, Self
 
 import numpy as np
@@ -16,16 +17,19 @@ from pydantic import Field, model_validator
 from nanophantom.instruments._column import Column
 from nanophantom.instruments._tem_acquisition import TEMAcquisition as TEMAcquisition
 from nanophantom.instruments._zero_loss import ZeroLoss
+from nanophantom.simcore.atoms import Window
+from nanophantom.simcore.cameras import Camera
 from nanophantom.simcore.electrons.cell import Cell
 from nanophantom.simcore.electrons.configurations import Configurations
 from nanophantom.simcore.electrons.delocalisation import delocalisation
+from nanophantom.simcore.electrons.gas import Gas
 from nanophantom.simcore.electrons.optics import Aberrations, ImagingOptics
 from nanophantom.simcore.electrons.settings import Multislice
 from nanophantom.simcore.environment import Drift
+from nanophantom.simcore.history import Evolves
 from nanophantom.simcore.models import Model
 from nanophantom.simcore.runs import Run
 from nanophantom.simcore.schedule import Angles, Exposures, Series
-from nanophantom.simcore.sensors import CountingCamera
 from nanophantom.simcore.specimens import HasAtoms, HasFields, Specimen
 
 LARGEST_MEAN_COUNTS = 20_000  # a third of what a 16-bit counter holds: images have contrast
@@ -76,10 +80,12 @@ class TEM(Column):
     multiple of it: as many exposures at every step, one after the other."""
     exposures: Exposures = Exposures()
     """Schedule and dose."""
-    camera: CountingCamera = CountingCamera()
+    camera: Camera = Camera()
     """Detector."""
     drift: Drift = Drift()
     """Specimen drift."""
+    gas: Gas | None = None
+    """Gas between the pole pieces; none: vacuum."""
     inelastic_mean_free_path_nm: float | None = Field(default=None, gt=0)
     """Attenuate the elastic image by exp(-thickness / this), column by column; none: don't."""
     energy_filter: Literal["zero-loss", "none"] = "zero-loss"
@@ -94,8 +100,10 @@ class TEM(Column):
         tilts = (self.beam_tilt_mrad, *self._series_tilts, self.stage_tilt_mrad)
         if max(abs(a) for angles in tilts for a in angles) > 500:
             raise ValueError("beam and stage tilts must lie within ±500 mrad")
-        counts = self.camera.mean_counts(self.exposures.dose_e_per_A2)
-        if self.camera.shot_noise and counts > LARGEST_MEAN_COUNTS:
+        counts = self.camera.mean_electrons(max(self.exposures.frame_doses_e_per_A2))
+        counts *= self.camera.counts_per_electron
+        counted = self.camera.shot_noise and self.camera.dtype == "uint16"
+        if counted and self.camera.sensor.type == "ideal" and counts > LARGEST_MEAN_COUNTS:
             raise ValueError(
                 f"exposures.dose_e_per_A2: {counts:.3g} electrons a pixel and frame overflow a "
                 "16-bit counter; lower the dose or camera.pixel_size_nm, or take more frames"
@@ -129,7 +137,7 @@ class TEM(Column):
         """Return three small frames, cheap enough for tests."""
         return cls(
             exposures=Exposures(n_frames=3),
-            camera=CountingCamera(width_px=96, height_px=80, pixel_size_nm=0.02),
+            camera=Camera(width_px=96, height_px=80, pixel_size_nm=0.02),
             multislice=Multislice(thermal_configurations=2, margin_nm=0.2),
             drift=Drift(speed_nm_per_s=0.05),
         )
@@ -214,16 +222,23 @@ class TEM(Column):
             made = "; make one first: sample.make(run)" if hasattr(specimen, "make") else ""
             raise ValueError(f"sample: a TEM needs a specimen made of atoms or fields{made}")
         schedule = self.exposures
+        ledger = schedule.ledger(self.energy_kev, Window.everywhere())
         path = self.drift.path(
-            schedule.n_frames,
-            schedule.exposure_s,
-            schedule.exposure_s + schedule.dead_time_s,
-            run.rng("drift"),
+            len(ledger), schedule.exposure_s, schedule.period_s, run.rng("drift")
         )
         tuned = self.tuned(
-            self.optics.coefficients(), path.frame_means()["t_s"], run, self.defoci_nm
+            self.optics.coefficients(),
+            path.frame_means()["t_s"],
+            run,
+            self.defoci_nm[: len(ledger)],
         )
-        cell = Cell.around(self.camera, path, self.margin_nm)
+        film, margin_nm = None, self.margin_nm
+        if isinstance(specimen, Evolves):
+            height, width = (n * self.camera.pixel_size_nm / 2 for n in self.camera.shape)
+            film = specimen.film_motion(width, height, run)
+        if film is not None:
+            margin_nm += film.largest_nm(float(ledger.cumulative_e_per_A2[-1]))
+        cell = Cell.around(self.camera, path, margin_nm)
         configurations = Configurations.of(
             specimen,
             cell,
@@ -238,4 +253,10 @@ class TEM(Column):
             zero_loss = ZeroLoss.of(
                 specimen, configurations, cell, self.inelastic_mean_free_path_nm
             )
-        return TEMAcquisition(self, run, path, cell, configurations, tuned, zero_loss)
+        ledger = replace(ledger, area=cell.window)
+        history = None
+        if isinstance(specimen, Evolves):
+            history = specimen.history(configurations.atoms, ledger, run)
+        return TEMAcquisition(
+            self, run, path, cell, configurations, tuned, zero_loss, ledger, history, film
+        )

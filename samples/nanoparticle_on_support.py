@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from scipy.spatial import cKDTree
 
 from nanophantom.samples._family import Sample
+from nanophantom.samples.building.adatoms import adatom_columns
 from nanophantom.samples.building.orient import fill, orientation, tilt
 from nanophantom.samples.building.read import read_structure
 from nanophantom.samples.building.thermal import Factors, b_factors, read_factors
@@ -85,6 +86,8 @@ class NanoparticleOnSupport(Sample):
     """Shear strain of the particle (tensor component)."""
     relaxation_percent: float = Field(default=0.0, ge=-10, le=10)
     """Contraction of the outermost {111} spacing of free facets; decays inwards, 1/e a layer."""
+    adatom_columns: int = Field(default=0, ge=0, le=100)
+    """Columns of adatoms on its facets, at places that are drawn: the part "adatoms"."""
     tilt_mrad: tuple[Tilt, Tilt] = (0.0, 0.0)
     """Tilt of both crystals away from [110]: right-handed, about x, then about y."""
     b_factors_A2: Factors = Field(default_factory=dict)
@@ -110,7 +113,7 @@ class NanoparticleOnSupport(Sample):
         return cls(n_atoms=200, support_thickness_nm=2.0, surface_y_nm=0.6)
 
     def make(self, run: Run) -> SupportedParticle:
-        """Carve the particle, set it on the support, strain and tilt; nothing is drawn."""
+        """Carve the particle, set it on the support, strain and tilt; only adatoms are drawn."""
         parts = dict.fromkeys((self.element, "Ce", "O"))
         for symbol in self.b_factors_A2:
             if symbol not in parts:
@@ -135,11 +138,18 @@ class NanoparticleOnSupport(Sample):
         # A particle that is wider than the support is thick meets the beam first.
         overhang = max(0.0, -float(position[:, 2].min()))
         down = np.array([0.0, 0.0, overhang])
+        particle = Atoms.of(metal, position + down, of_metal, "particle")
+        if self.adatom_columns:
+            key = run.rng("adatoms").integers(0, 2**64, dtype=np.uint64)
+            above = -self.gap_nm - self.lattice_nm
+            extra = adatom_columns(standing, self.adatom_columns, key, above)
+            number, factor = np.full(len(extra), metal[0]), of_metal[:1]
+            particle += Atoms.of(number, extra @ turn.T + pivot + down, factor, "adatoms")
         size = f"The {self.element} particle has {len(metal)} atoms ({self.n_atoms} asked for)"
         wide = f" and stands out {overhang:.2f} nm from the support's face" if overhang else ""
         specimen = SupportedParticle(
             recipe=self,
-            particle=Atoms.of(metal, position + down, of_metal, "particle"),
+            particle=particle,
             shape=shape,
             ceria=Atoms.of(ceria.numbers, ceria.positions_nm, of_ceria, "support"),
             ceria_cell_nm=read_only(ceria.supercell_nm),
@@ -337,7 +347,7 @@ class SupportedParticle(Specimen):
         x, y, z = self.particle.positions_nm.mean(axis=0)[:, None]
         return {
             "particle": {
-                "n_atoms": np.array([len(self.particle)]),
+                "n_atoms": np.array([len(self.shape.positions)]),
                 "x_nm": x,
                 "y_nm": y,
                 "z_nm": z,

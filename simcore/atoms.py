@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +27,11 @@ class Window:
     def centred(cls, width_nm: float, height_nm: float) -> Window:
         """Return a window of this size around the origin."""
         return cls(-width_nm / 2, width_nm / 2, -height_nm / 2, height_nm / 2)
+
+    @classmethod
+    def everywhere(cls) -> Window:
+        """Return a window without borders."""
+        return cls(-math.inf, math.inf, -math.inf, math.inf)
 
     @property
     def width_nm(self) -> float:

@@ -8,7 +8,9 @@ holds one kind, found by its file name and imported only when a recipe asks for 
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
+import operator
 import pkgutil
 from collections.abc import Mapping
 from importlib.metadata import entry_points
@@ -18,7 +20,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     SerializeAsAny,
+    Tag,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
@@ -144,6 +148,33 @@ def member(family: type[Family]) -> Any:
         SerializeAsAny[family],  # type: ignore[valid-type, misc]
         BeforeValidator(family.read),
         WithJsonSchema({"type": "object", "title": family.__name__, "required": ["kind"]}),
+    ]
+
+
+def one_of(tag: str, *models: type[Model]) -> Any:
+    """Return the annotation of a field that holds one of some models.
+
+    Parameters
+    ----------
+    tag
+        Name of the field, a literal with a default in each of the models, that tells them apart;
+        a recipe that leaves it away means the first.
+    *models
+        The models.
+    """
+    names = [str(model.model_fields[tag].default) for model in models]
+
+    def read(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return str(value.get(tag, names[0]))
+        return str(getattr(value, tag, ""))
+
+    tagged = [Annotated[m, Tag(n)] for m, n in zip(models, names, strict=True)]
+    union: Any = functools.reduce(operator.or_, tagged)
+    known = ", ".join(names[:-1]) + f" or {names[-1]}" if len(names) > 1 else names[0]
+    message = f"{tag} must be {known}"
+    return Annotated[
+        union, Discriminator(read, custom_error_type=tag, custom_error_message=message)
     ]
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
+from nanophantom.simcore.atoms import Window
+from nanophantom.simcore.dose import DoseBudget, Ledger
 from nanophantom.simcore.models import Model
 
 Angles = tuple[float, float]
+Dose = Annotated[float, Field(gt=0)]
 
 
 class Exposures(Model):
@@ -22,6 +26,52 @@ class Exposures(Model):
     """Length of one exposure."""
     dead_time_s: float = Field(default=0.0, ge=0)
     """Time from the end of one exposure to the start of the next; the beam is blanked."""
+    doses_e_per_A2: Annotated[tuple[Dose, ...], Field(min_length=1)] | None = None
+    """Dose of every frame, where they differ; n_frames is then their number."""
+    before_e_per_A2: float = Field(default=0.0, ge=0)
+    """What the specimen got before the first frame, while it was sought and focused on."""
+    budget: DoseBudget = DoseBudget()
+    """Limits of dose and dose rate that end the acquisition."""
+
+    @model_validator(mode="after")
+    def _a_dose_for_each(self) -> Self:
+        if self.doses_e_per_A2 is None:
+            return self
+        n = len(self.doses_e_per_A2)
+        if "n_frames" not in self.model_fields_set:
+            self.__dict__["n_frames"] = n
+        elif self.n_frames != n:
+            raise ValueError(
+                f"doses_e_per_A2 has {n} doses for n_frames = {self.n_frames}; leave n_frames away"
+            )
+        mean = float(np.mean(self.doses_e_per_A2))
+        if "dose_e_per_A2" in self.model_fields_set and self.dose_e_per_A2 != mean:
+            raise ValueError("give dose_e_per_A2, or doses_e_per_A2 for every frame; not both")
+        self.__dict__["dose_e_per_A2"] = mean
+        return self
+
+    @property
+    def frame_doses_e_per_A2(self) -> tuple[float, ...]:
+        """Dose of every frame."""
+        return self.doses_e_per_A2 or (self.dose_e_per_A2,) * self.n_frames
+
+    @property
+    def period_s(self) -> float:
+        """Time from one opening of the shutter to the next."""
+        return self.exposure_s + self.dead_time_s
+
+    def ledger(self, energy_kev: float, area: Window) -> Ledger:
+        """Return what falls on the specimen, exposure by exposure, as far as the budget allows."""
+        n = self.n_frames
+        planned = Ledger(
+            start_s=np.arange(n, dtype=np.float64) * self.period_s,
+            length_s=np.full(n, self.exposure_s),
+            fluence_e_per_A2=np.array(self.frame_doses_e_per_A2),
+            energy_kev=energy_kev,
+            area=area,
+            before_e_per_A2=self.before_e_per_A2,
+        )
+        return planned.within(self.budget)
 
 
 class Series(Model):

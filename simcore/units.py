@@ -17,6 +17,8 @@ SUFFIXES: dict[str, str] = {
     "_e_per_A2": "count / angstrom**2",
     "_per_nm2": "1 / nanometer**2",
     "_nm_per_s": "nanometer / second",
+    "_deg_per_s": "degree / second",
+    "_deg_per_sqrt_s": "degree / second**0.5",
     "_nm_per_sqrt_s": "nanometer / second**0.5",
     "_A2": "angstrom**2",
     "_nm": "nanometer",
@@ -41,6 +43,7 @@ SUFFIXES: dict[str, str] = {
     "_V": "volt",
     "_g_per_cm3": "gram / centimeter**3",
     "_gb": "gigabyte",
+    "_mbar": "millibar",
 }
 
 # How the unit is written beside a number, in figures and messages.
@@ -50,6 +53,8 @@ SYMBOLS: dict[str, str] = {
     "_per_nm2": "1/nm²",
     "_nm_per_s": "nm/s",
     "_nm_per_sqrt_s": "nm/√s",
+    "_deg_per_s": "°/s",
+    "_deg_per_sqrt_s": "°/√s",
     "_A2": "Å²",
     "_um": "µm",
     "_kev": "keV",

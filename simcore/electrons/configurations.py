@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import heapq
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from nanophantom.simcore.electrons.ions import ionic_charges
 from nanophantom.simcore.electrons.multislice import Step
 from nanophantom.simcore.electrons.potential import PotentialBuilder
 from nanophantom.simcore.electrons.settings import Multislice
-from nanophantom.simcore.electrons.slicing import SLICE_THICKNESS_A, slice_atoms
+from nanophantom.simcore.electrons.slicing import SLICE_THICKNESS_A, Slice, slice_atoms
 from nanophantom.simcore.runs import Run
 from nanophantom.simcore.specimens import FieldLayer, HasAtoms, HasFields, Specimen
 
@@ -52,6 +53,8 @@ class Configurations:
         Beam energy; a magnetic phase is handed on as the potential that would make it.
     run
         Where the phonons' streams begin.
+    beginning
+        The atoms at the beginning, of a specimen that has changed since; its slices stay.
     """
 
     atoms: Atoms
@@ -61,6 +64,7 @@ class Configurations:
     settings: Multislice
     energy_kev: float
     run: Run
+    beginning: Atoms | None = None
 
     @classmethod
     def of(
@@ -103,10 +107,22 @@ class Configurations:
         _check_ions(atoms, settings.ionic_charges)
         return cls(atoms, layers, cell.corner_nm, grid, settings, energy_kev, run)
 
+    def changed(self, atoms: Atoms) -> Configurations:
+        """Return the configurations of the same specimen with its atoms changed.
+
+        Atoms that stay where they were have the same thermal displacements and slices, so the
+        waves of two states differ by what has changed alone.
+        """
+        return replace(self, atoms=atoms, beginning=self._first)
+
+    @property
+    def _first(self) -> Atoms:
+        return self.atoms if self.beginning is None else self.beginning
+
     @property
     def count(self) -> int:
         """Configurations that differ: one where nothing moves."""
-        moving = self.settings.thermal_motion and len(self.atoms) > 0
+        moving = self.settings.thermal_motion and len(self._first) > 0
         return self.settings.thermal_configurations if moving else 1
 
     @property
@@ -138,17 +154,20 @@ class Configurations:
 
     def positions_A(self, configuration: int) -> Floats:
         """Return the positions of the atoms of one configuration, from the grid's first sample."""
-        positions = self.atoms.positions_nm
-        if self.settings.thermal_motion and len(self.atoms):
+        return self._placed_A(self.atoms, configuration)
+
+    def _placed_A(self, atoms: Atoms, configuration: int) -> Floats:
+        positions = atoms.positions_nm
+        if self.settings.thermal_motion and len(atoms):
             rng = self.run.rng("phonons", configuration)
-            positions = thermal_positions(self.atoms, configuration, rng)
+            positions = thermal_positions(atoms, configuration, rng)
         y0, x0 = self.corner_nm
         return np.asarray(10.0 * (positions - np.array([x0, y0, 0.0])))
 
     @property
     def exit_A(self) -> float:
         """Plane of the exit wave: that of the deepest atom at rest, or layer."""
-        deepest = self.atoms.positions_nm[:, 2].max(initial=0.0)
+        deepest = self._first.positions_nm[:, 2].max(initial=0.0)
         return 10.0 * float(max([deepest, *(layer.z_nm for layer in self.layers)]))
 
     def steps(self, configuration: int, transmit: Transmit | None = None) -> Iterator[Step]:
@@ -191,13 +210,30 @@ class Configurations:
             self.settings.scattering_factors,
             ions={atomic_numbers[e]: q for e, q in self.settings.ionic_charges.items()},
         )
-        slices = slice_atoms(positions[:, 2], self.slice_thickness_A, numbers)
+        slices = self._sliced(configuration, positions)
         keys = [self._identity(positions, atoms) for _, atoms in slices]
         repeated = {key for key, n in Counter(keys).items() if n > 1}
         for (z, atoms), key in zip(slices, keys, strict=True):
             x, y, _ = positions[atoms].T
             make = functools.partial(builder.project, numbers[atoms], x, y)
             yield _Plane(z, key if key in repeated else b"", make)
+
+    def _sliced(self, configuration: int, positions_A: Floats) -> list[Slice]:
+        """Return the atoms of every slice; those of a changed specimen keep the first slices."""
+        thickness = self.slice_thickness_A
+        if self.beginning is None:
+            return slice_atoms(positions_A[:, 2], thickness, self.atoms.numbers)
+        first = self._placed_A(self.beginning, configuration)[:, 2]
+        planes = slice_atoms(first, thickness, self.beginning.numbers)
+        borders = [
+            (first[before.atoms].max() + first[after.atoms].min()) / 2
+            for before, after in itertools.pairwise(planes)
+        ]
+        where = np.searchsorted(borders, positions_A[:, 2])
+        slices = [
+            Slice(plane.z_A, np.flatnonzero(where == i)) for i, plane in enumerate(planes)
+        ]
+        return [plane for plane in slices if len(plane.atoms)]
 
     def _slabs(self, configuration: int) -> Iterator[_Plane]:
         """Give slabs of equal thickness of the three-dimensional potentials."""

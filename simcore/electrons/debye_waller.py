@@ -19,6 +19,7 @@ from scipy import constants as codata
 from scipy.special import spence
 
 from nanophantom.simcore.atoms import Atoms
+from nanophantom.simcore.streams import numbers_of_places
 
 Floats = npt.NDArray[np.float64]
 
@@ -252,29 +253,13 @@ def _steps(positions: Floats, rng: np.random.Generator) -> Floats:
 def _normal_numbers_of_places(positions: Floats, key: np.uint64) -> Floats:
     """Return three standard normal numbers for each place, shape (n, 3).
 
-    The place, to 1e-4 Å, and the key are hashed; the hash counts on through a SplitMix64
-    generator (G. L. Steele, D. Lea & C. H. Flood, OOPSLA 2014), and Box and Muller's method makes
-    normal numbers of its uniform ones.
+    Box and Muller's method makes them of the uniform numbers that hang on the place.
     """
-    place = np.rint(positions * 1e4).astype(np.int64).view(np.uint64)
-    state = np.full(len(positions), key, dtype=np.uint64)
-    for axis in range(3):
-        state = _mixed(state + place[:, axis])
-    uniform = []
-    for _ in range(4):
-        state = state + np.uint64(0x9E3779B97F4A7C15)  # wraps round, as it should
-        uniform.append(((_mixed(state) >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53)
+    uniform = numbers_of_places(positions, key, 4).T
     radius = [np.sqrt(-2 * np.log(u)) for u in uniform[:2]]
     angle = [2 * np.pi * u for u in uniform[2:]]
     pairs = (radius[0] * np.cos(angle[0]), radius[0] * np.sin(angle[0]))
     return np.stack([*pairs, radius[1] * np.cos(angle[1])], axis=1)
-
-
-def _mixed(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Return SplitMix64's output function: every bit of the state reaches every bit."""
-    z = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(z ^ (z >> np.uint64(31)))
 
 
 @cache

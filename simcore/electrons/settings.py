@@ -16,6 +16,9 @@ class Multislice(Model):
     """Frozen-phonon configurations that are averaged."""
     thermal_motion: bool = True
     """Displace the atoms by their Debye-Waller factors; off, the lattice stands still."""
+    states_per_exposure: int = Field(default=4, ge=1, le=64)
+    """Most states of a changing specimen that one frame averages; with fewer events than that
+    they are averaged exactly."""
     slice_thickness_nm: float | None = Field(default=None, gt=0, le=2)
     """Thickness of a slice; none chooses it."""
     band_limit_mrad: float | None = Field(default=None, gt=0, le=400)

@@ -23,7 +23,7 @@ from nanophantom.instruments._family import Instrument
 from nanophantom.simcore.atoms import Window
 from nanophantom.simcore.fields import Axis
 from nanophantom.simcore.runs import Acquisition, Cost, Frame, SignalSpec
-from nanophantom.simcore.sensors import CountingCamera
+from nanophantom.simcore.cameras import Camera
 
 
 class Shadow(Instrument):
@@ -34,7 +34,7 @@ class Shadow(Instrument):
     """Number of frames."""
     dose_e_per_A2: float = Field(default=100.0, gt=0)
     """Quanta a frame."""
-    camera: CountingCamera = CountingCamera(width_px=64, height_px=48, pixel_size_nm=0.05)
+    camera: Camera = Camera(width_px=64, height_px=48, pixel_size_nm=0.05)
     """Detector."""
 
     def plan(self, specimen, run):
@@ -57,8 +57,10 @@ class ShadowSeries(Acquisition):
     def expose(self, i, parts=None):
         camera, (x, y, _) = self.shadow.camera, self.atoms.positions_nm.T
         hits, _, _ = np.histogram2d(y, x, bins=camera.shape, range=[[-1.2, 1.2], [-1.6, 1.6]])
-        ideal = camera.expected(np.exp(-0.3 * hits).astype("f4"), self.shadow.dose_e_per_A2)
-        return Frame(i, {"image": camera.read(ideal, self.run.rng("counts", i))}, {"ideal": ideal})
+        arriving = camera.electrons(np.exp(-0.3 * hits).astype("f4"), self.shadow.dose_e_per_A2)
+        detector = camera.detector(self.run.rng("camera"), exposure_s=1.0)
+        image = detector.read(arriving, self.run.rng("counts", i))
+        return Frame(i, {"image": image}, {"ideal": detector.ideal(arriving)})
 
     def truth(self, parts=None):
         return {"atoms": self.atoms.table()}

@@ -5,12 +5,12 @@ import pytest
 
 from nanophantom.instruments.tem import TEM
 from nanophantom.simcore.atoms import Atoms
+from nanophantom.simcore.cameras import Camera
 from nanophantom.simcore.electrons.optics import Aberrations, ImagingOptics
 from nanophantom.simcore.environment import Drift
 from nanophantom.simcore.experiment import Experiment
 from nanophantom.simcore.fields import Array
 from nanophantom.simcore.runs import Run
-from nanophantom.simcore.sensors import CountingCamera
 from nanophantom.simcore.specimens import FiniteAtoms
 
 STEP = 0.02  # nm
@@ -26,7 +26,7 @@ def few_atoms(positions_nm: Array, number: int = 79) -> FiniteAtoms:
 def microscope(**knobs: object) -> TEM:
     base: dict[str, object] = {
         "exposures": {"n_frames": 2, "exposure_s": 1.0},
-        "camera": CountingCamera(
+        "camera": Camera(
             width_px=SHAPE[1], height_px=SHAPE[0], pixel_size_nm=STEP, shot_noise=False
         ),
         "optics": ImagingOptics(

@@ -119,7 +119,7 @@ def dark_field(**knobs: object) -> tuple[Array, float]:
     ly, lx = planned.cell.extent_A
     assert ly == pytest.approx(48.0)  # twelve periods: the lattice meets itself at the edges
     assert lx == pytest.approx(48.0)
-    return planned.expose(0).truth["ideal"] / tem.camera.mean_counts(100.0), a
+    return planned.expose(0).truth["ideal"] / tem.camera.mean_electrons(100.0), a
 
 
 def test_dark_field_of_one_reflection_is_even_and_has_its_intensity() -> None:
@@ -233,7 +233,7 @@ def test_the_exit_wave_in_the_truth_makes_the_noise_free_image() -> None:
     experiment = look(tem)
     wave = experiment.truth("exit_wave")
     intensity = wave["real"].astype(float) ** 2 + wave["imag"].astype(float) ** 2
-    image = experiment.truth("noise_free")["image"] / tem.camera.mean_counts(100.0)
+    image = experiment.truth("noise_free")["image"] / tem.camera.mean_electrons(100.0)
     # pixels of 0.01 nm integrate over little: both agree to the curvature within one
     assert np.corrcoef(intensity.ravel(), image.ravel())[0, 1] > 0.99
     assert intensity.mean() == pytest.approx(image.mean(), rel=1e-3)
@@ -243,7 +243,7 @@ def test_a_film_made_of_a_field_is_imaged_and_keeps_the_dose() -> None:
     film = AmorphousFilm(made_of="field", thickness_nm=4.0).make(Run(3))
     tem = microscope(optics={**OPTICS, "defocus_nm": -80.0}, exposures=frames(1), drift={})
     experiment = Experiment.of(tem.plan(film, Run(1)))
-    image = experiment.ideal("image", 0) / tem.camera.mean_counts(100.0)
+    image = experiment.ideal("image", 0) / tem.camera.mean_electrons(100.0)
     budget = experiment.truth("intensity")
     passed = float(budget["kept"][0] - budget["stopped_by_aperture"][0])
     assert image.mean() == pytest.approx(passed, rel=0.02)  # the view is a part of the cell
@@ -267,7 +267,7 @@ def test_a_foil_is_attenuated_by_its_thickness_over_the_mean_free_path(energy_fi
     assert table["factor"].mean() == pytest.approx(factor, rel=1e-3)
     budget = plain.truth("intensity")
     passed = np.mean(budget["kept"] - budget["stopped_by_aperture"])
-    lost = (1.0 - factor) * passed * tem.camera.mean_counts(100.0)
+    lost = (1.0 - factor) * passed * tem.camera.mean_electrons(100.0)
     background = lost if energy_filter == "none" else 0.0
     np.testing.assert_allclose(after.mean(), factor * before.mean() + background, rtol=1e-4)
     assert np.std(after) == pytest.approx(factor * np.std(before), rel=0.02)

@@ -64,7 +64,7 @@ WRONG = [
     ),
     ("instrument.exposures.n_frames=2.5", ["n_frames", "2.5"]),
     ("instrument.exposures.dose_e_per_A2=0", ["dose_e_per_A2", "greater than 0"]),
-    ("instrument.camera.efficiency=1.2", ["efficiency", "less than or equal to 1"]),
+    ("instrument.camera.sensor.efficiency=1.2", ["efficiency", "less than or equal to 1"]),
     ("instrument.optics.aperture_mrad=nan", ["aperture_mrad", "finite"]),
     ("instrument.multislice.band_limit_mrad=10", ["band_limit_mrad", "aperture"]),
     ("seed=-1", ["seed", "≥ 0"]),

@@ -55,7 +55,12 @@ def observed(drift_x=None, drift_y=None, n_frames=2, **changes):
     tables = {
         "columns": columns | changes,
         "drift": {"dx_nm": dx.mean(axis=(1, 2)), "dy_nm": dy.mean(axis=(1, 2))},
-        "probe_positions": {"dx_nm": dx, "dy_nm": dy},
+        "probe_positions": {
+            "dx_nm": dx,
+            "dy_nm": dy,
+            "scan_x_nm": np.zeros_like(dx),
+            "scan_y_nm": np.zeros_like(dy),
+        },
         "noise_free": signals,
         "intensity": {"part": np.array([f"configuration-{c:04d}" for c in range(4)], "S")},
     }
@@ -135,7 +140,13 @@ def test_columns_appear_where_the_probe_stood_on_them():
     a, b = 0.03, 0.02
     points = crystal()[0]
     inside = ((points > 0.1) & (points < 1.4)).all(axis=1)
-    path = {"dx_nm": (a * y)[None], "dy_nm": (b * y)[None]}
+    still = np.zeros_like(y)[None]
+    path = {
+        "dx_nm": (a * y)[None],
+        "dy_nm": (b * y)[None],
+        "scan_x_nm": still,
+        "scan_y_nm": still,
+    }
     there = appears_at(points[inside], path, STEP_NM)
     y_there = points[inside, 1] / (1 - b)
     np.testing.assert_allclose(there[:, 1], y_there, atol=1e-7)

@@ -182,11 +182,15 @@ class Found:
 def appears_at(points_nm: Floats, path: Mapping[str, Any], pixel_size_nm: float) -> Floats:
     """Return where points of the specimen at rest appear in the raster of frame 0.
 
-    The probe stands on a point when raster = point + displacement then; the displacement varies so
+    The probe stands on a point when raster = point + displacement - scan error then; they vary so
     little from pixel to pixel that looking it up where the point is thought to be, and again
     there, converges.
     """
-    moved = [np.asarray(path[name], np.float64)[0] for name in ("dx_nm", "dy_nm")]
+    moved = [
+        np.asarray(path[f"d{axis}_nm"], np.float64)[0]
+        - np.asarray(path[f"scan_{axis}_nm"], np.float64)[0]
+        for axis in "xy"
+    ]
     there = points_nm.copy()
     for _ in range(6):
         where = (there[:, ::-1] / pixel_size_nm).T

@@ -1,0 +1,1 @@
+"""What the electron beam does to the specimen: knock-on, absorbed dose, radiolysis."""
