@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
 
 from nanophantom.instruments import _tem_truth
 from nanophantom.instruments._tem_scattering import Lens, Scattering
@@ -18,6 +17,7 @@ from nanophantom.simcore.atoms import Atoms
 from nanophantom.simcore.beam_motion import MotionField
 from nanophantom.simcore.cameras import Detector
 from nanophantom.simcore.dose import Ledger
+from nanophantom.simcore.electrons.band import Spectrum
 from nanophantom.simcore.electrons.cell import Cell
 from nanophantom.simcore.electrons.configurations import Configurations
 from nanophantom.simcore.electrons.contrast import sign_of_contrast
@@ -244,14 +244,14 @@ class TEMAcquisition(Acquisition):
 
     def _spectrum(
         self, parts: Parts | None, moment: Moment, lens: Lens
-    ) -> npt.NDArray[np.complex64]:
+    ) -> Spectrum:
         """Return the Fourier transform of a state's mean intensity; some are remembered."""
-        known: dict[Any, npt.NDArray[np.complex64]] = self.__dict__.setdefault("_known", {})
+        known: dict[Any, Spectrum] = self.__dict__.setdefault("_known", {})
         if (moment, lens) not in known:
             while len(known) >= SPECTRA_REMEMBERED:
                 known.pop(next(iter(known)))
             mean = self._mean_intensity(parts, moment, lens)
-            known[moment, lens] = scipy.fft.rfft2(mean, workers=1)
+            known[moment, lens] = self.scattering.band.spectrum(mean)
         return known[moment, lens]
 
     # --- frames --------------------------------------------------------------------------------
@@ -277,7 +277,8 @@ class TEMAcquisition(Acquisition):
             spectrum = self._spectrum(parts, moment, self.lenses[i])
             total = total + spectrum * self._moved(dy_nm, dx_nm, weights)
         if self.history is not None and self.history.fading:
-            total = total * self.history.fading_amplitude(self._k_per_A, i)
+            ky, kx = self.scattering.band.frequencies
+            total = total * self.history.fading_amplitude(np.hypot(ky, kx), i)
         dose = float(self.ledger.fluence_e_per_A2[i])
         if self.film is None or self.film.is_uniform:
             return self._at_pixels(total, dose)
@@ -297,48 +298,33 @@ class TEMAcquisition(Acquisition):
         electrons = self._at_pixels(spectrum, float(self.ledger.fluence_e_per_A2[0]))
         return self.detector.ideal(electrons)
 
-    @property
-    def _frequencies(self) -> tuple[Array, Array]:
-        """Frequencies of an image's real Fourier transform, (ny, 1) and (1, nx), 1/Å."""
-        ny, nx = self.image_shape
-        (ly, lx) = self.cell.extent_A
-        return np.fft.fftfreq(ny, ly / ny)[:, None], np.fft.rfftfreq(nx, lx / nx)[None, :]
-
-    @property
-    def _k_per_A(self) -> Array:
-        ky, kx = self._frequencies
-        return np.hypot(ky, kx)
-
     def _moved(self, dy_nm: Array, dx_nm: Array, weights: Array) -> npt.NDArray[np.complex64]:
         """Return the weighted sum of exp(-2 pi i k.d) over the displacements of a frame."""
-        ky, kx = self._frequencies
+        ky, kx = self.scattering.band.frequencies
         phase_y = (weights * np.exp(-2j * np.pi * 10.0 * ky * dy_nm)).astype(np.complex64)
         phase_x = np.exp(-2j * np.pi * 10.0 * kx.T * dx_nm).astype(np.complex64)
         # einsum, since the bits of a matrix product may depend on the number of threads
         moved: npt.NDArray[np.complex64] = np.einsum("yt,xt->yx", phase_y, phase_x)
         return moved
 
-    def _seen(self, spectrum: Array, finer: int = 1) -> Images:
+    def _seen(self, spectrum: Spectrum, finer: int = 1) -> Images:
         """Return an image of the cell as the camera's sensor sees it, sampled so much finer."""
-        ky, kx = self._frequencies
-        pixel = self.cell.pixel_nm * 10.0
-        seen: Array = spectrum * self.tem.camera.transfer(ky * pixel, kx * pixel)
-        ny, nx = self.image_shape
-        if finer > 1:
-            wide = np.zeros((finer * ny, finer * nx // 2 + 1), np.complex64)
-            half = ny // 2
-            wide[:half, : seen.shape[1]], wide[-half:, : seen.shape[1]] = seen[:half], seen[-half:]
-            seen = wide * np.float32(finer**2)
-        return np.asarray(scipy.fft.irfft2(seen, (finer * ny, finer * nx), workers=1))
+        return self.scattering.band.image(spectrum * self._transfer, finer)
 
-    def _at_pixels(self, spectrum: Array, dose_e_per_A2: float) -> Images:
+    @cached_property
+    def _transfer(self) -> Images:
+        ky, kx = self.scattering.band.frequencies
+        pixel = self.cell.pixel_nm * 10.0
+        return self.tem.camera.transfer(ky * pixel, kx * pixel)
+
+    def _at_pixels(self, spectrum: Spectrum, dose_e_per_A2: float) -> Images:
         """Sample an image at the camera's pixels: expected electrons."""
         f = self.scattering.oversampling
         view = self._through_gas(self.cell.crop(self._seen(spectrum)[::f, ::f]))
         return self.tem.camera.electrons(np.ascontiguousarray(view), dose_e_per_A2)
 
     def _distorted(
-        self, spectrum: Array, i: int, moved_nm: tuple[float, float], dose_e_per_A2: float
+        self, spectrum: Spectrum, i: int, moved_nm: tuple[float, float], dose_e_per_A2: float
     ) -> Images:
         """Sample an image through the displacement field of the film, in the middle of frame i."""
         assert self.film is not None
@@ -368,7 +354,7 @@ class TEMAcquisition(Acquisition):
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the plan without what can be computed from it."""
         state = self.__dict__.copy()
-        for name in ("_known", "detector"):
+        for name in ("_known", "_transfer", "detector"):
             state.pop(name, None)
         return state
 

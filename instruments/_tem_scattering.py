@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from nanophantom.instruments._zero_loss import ZeroLoss
 from nanophantom.simcore.electrons import multislice
+from nanophantom.simcore.electrons.band import Band
 from nanophantom.simcore.electrons.cell import Cell
 from nanophantom.simcore.electrons.configurations import Configurations
 from nanophantom.simcore.electrons.constants import wavelength
@@ -43,11 +44,23 @@ class Scattering:
     zero_loss: ZeroLoss | None
 
     @property
+    def bandwidth_per_A(self) -> float:
+        """Highest spatial frequency of an image: twice that of the waves that pass."""
+        angle = min(self.tem.optics.aperture_mrad or math.inf, self.tem.band_limit_mrad)
+        return 2 * math.sin(angle * 1e-3) / float(wavelength(self.tem.energy_kev))
+
+    @property
     def oversampling(self) -> int:
         """Samples per camera pixel edge, enough for the image's whole bandwidth."""
-        angle = min(self.tem.optics.aperture_mrad or math.inf, self.tem.band_limit_mrad)
-        bandwidth = 2 * math.sin(angle * 1e-3) / float(wavelength(self.tem.energy_kev))
-        return max(1, math.ceil(bandwidth * 2 * self.cell.pixel_nm * 10.0))
+        return max(1, math.ceil(self.bandwidth_per_A * 2 * self.cell.pixel_nm * 10.0))
+
+    @cached_property
+    def band(self) -> Band:
+        """The frequencies of an image; an unfiltered background has others."""
+        limit = self.bandwidth_per_A
+        if self.zero_loss is not None and self.tem.energy_filter == "none":
+            limit = math.inf
+        return Band.within(self.image_shape, self.cell.extent_A, min(limit, 1e6))
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -145,5 +158,6 @@ class Scattering:
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without what can be computed from the rest."""
         state = self.__dict__.copy()
-        state.pop("_background", None)
+        for name in ("_background", "band"):
+            state.pop(name, None)
         return state

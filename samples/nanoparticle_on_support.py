@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from scipy.spatial import cKDTree
 
 from nanophantom.samples._family import Sample
-from nanophantom.samples.building.adatoms import adatom_columns
+from nanophantom.samples.building.adatom_columns import adatom_columns
 from nanophantom.samples.building.orient import fill, orientation, tilt
 from nanophantom.samples.building.read import read_structure
 from nanophantom.samples.building.thermal import Factors, b_factors, read_factors

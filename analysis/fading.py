@@ -1,0 +1,734 @@
+"""Critical doses from a movie: how fast its reflections and rings fade.
+
+The intensity of a reflection fades as exp(-N / N_c), N being the fluence. Each frame's Fourier
+coefficient is the fading amplitude, turned by the phase of the frame's shift, plus the noise of
+the counts: a complex Gaussian number of the same power at all frequencies nearby.
+
+* Its power doesn't feel the shift. Summed over M modes it follows a noncentral chi^2 of 2 M
+  degrees of freedom, whose mean lies above the signal's power by the noise floor.
+* With known shifts the coefficients add up in phase. The mean phase is fitted along with the rest:
+  the likelihood that is left after the best complex amplitude has been put in has an expectation
+  that is greatest at the true N_c, the noise adding a constant. A frame's own noise therefore
+  doesn't pull the estimate, as a phase taken from the sum of all frames would.
+
+Both fits maximise the likelihood, their intervals are those of the profile likelihood. Frequencies
+are in 1/Å and doses in e/Å² in laws N_c(k), as critical doses are published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import fft, ndimage, optimize, special
+
+from nanophantom.analysis.dose_weighting import mid_exposures
+from nanophantom.analysis.fourier_shells import soft_edge
+
+FloatArray = npt.NDArray[np.float64]
+
+WINDOW_EDGE = 1 / 12
+"""Fraction of each side over which the frames fade out where coefficients are measured."""
+SEPARATION = 4.0
+"""Fourier pixels between reflections that Hann's window tells apart."""
+ANNULUS = (5.0, 14.0)
+"""Fourier pixels from a reflection between which its background is measured."""
+FALSE_ALARMS = 0.01
+"""Expected number of reflections found in a movie of mere noise."""
+COARSE, FINE = 64, 36
+"""Critical doses at which the likelihood is taken: over the whole range, then near the maximum."""
+NEGLIGIBLE = 8.0
+"""Logarithm of the likelihood ratio to the maximum beyond which no detail is needed."""
+EVERLASTING = 1e3
+"""A critical dose of so many times the last fluence is taken for none."""
+UNIFORM = 20.0
+"""Order of the Bessel function from which on its uniform expansion serves (to 1e-5)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fading:
+    """The critical dose of a reflection or ring.
+
+    Attributes
+    ----------
+    critical_dose_e_per_A2 : float
+        Fluence after which the intensity has fallen to 1/e; inf where it doesn't fall.
+    lower_e_per_A2, upper_e_per_A2 : float
+        Interval of the profile likelihood; 0 and inf where it is open.
+    amplitude : float
+        Amplitude at no fluence, in a frame of the mean dose.
+    significance : float
+        Root of twice the log-likelihood ratio to no signal at all.
+    log_dose, log_likelihood : float64 arrays
+        The profile: natural logarithms of the critical dose and of the likelihood.
+    """
+
+    critical_dose_e_per_A2: float
+    lower_e_per_A2: float
+    upper_e_per_A2: float
+    amplitude: float
+    significance: float
+    log_dose: FloatArray
+    log_likelihood: FloatArray
+
+    @property
+    def is_detected(self) -> bool:
+        """False where no fading is detected: there is a lower bound only."""
+        return bool(np.isfinite(self.upper_e_per_A2))
+
+
+Likelihood = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
+"""From surviving amplitudes (doses, frames) to the log-likelihood and the best amplitude."""
+
+
+def fit_powers(
+    power: npt.ArrayLike,
+    dose_per_frame_e_per_A2: npt.ArrayLike,
+    background: npt.ArrayLike | None,
+    pre_exposure_e_per_A2: float = 0.0,
+    modes: float = 1.0,
+    confidence: float = 0.95,
+) -> Fading:
+    """Fit A exp(-N / N_c) + floor to the power of a reflection in each frame of a movie.
+
+    Parameters
+    ----------
+    power : (n,) array
+        Power, the noise in it, summed over `modes` independent modes.
+    dose_per_frame_e_per_A2 : float or (n,) array
+        A frame's amplitude goes with its dose, its noise power too.
+    background : float, (n,) array or None
+        Mean power of the noise in one mode. None: fitted, in proportion to the dose.
+    pre_exposure_e_per_A2 : float
+    modes : float
+        Half the degrees of freedom: 1 for the coefficient of a sharp reflection.
+    confidence : float
+
+    Raises
+    ------
+    ValueError
+        If powers are negative, fewer than 3, or don't fit the doses; if the floor isn't positive.
+    """
+    P = np.asarray(power, float)
+    if P.ndim != 1 or len(P) < 3 or not np.all(np.isfinite(P) & (P >= 0)):
+        raise ValueError(f"powers must be 3 or more numbers from 0, noise included, got {P.shape}")
+    if not modes > 0:
+        raise ValueError(f"the number of modes must be positive, got {modes}")
+    fluence, dose = mid_exposures(len(P), dose_per_frame_e_per_A2, pre_exposure_e_per_A2)
+    relative = dose / np.mean(dose)
+    if background is None:
+        empty = np.mean(P / relative) / modes * relative
+        if not np.mean(P) > 0:
+            raise ValueError("all powers are zero: there is no noise to fit the floor to")
+    else:
+        empty = _positive_floor(background, P.shape)
+    nothing = float(_rice_log_likelihood(P, np.zeros((1, len(P))), empty, modes)[0])
+
+    def likelihood(survival: FloatArray) -> tuple[FloatArray, FloatArray]:
+        shape = survival * relative
+        if background is not None:
+            A = _best_amplitude(P, shape, empty, modes)
+            return _rice_log_likelihood(P, A[:, None] * shape, empty, modes), A
+        level = np.full((len(shape), 1), np.quantile(P / relative, 0.3) / modes + 1e-300)
+        A = _best_amplitude(P, shape, level * relative, modes)[:, None]
+        for _ in range(50):  # expectation and maximisation over the unknown phases
+            floor = level * relative
+            z = 2 * A * shape * np.sqrt(P) / floor
+            seen = np.sqrt(P) * _bessel_ratio(z, modes)
+            noise = P + (A * shape) ** 2 - 2 * A * shape * seen
+            level = np.mean(noise / relative, axis=1, keepdims=True) / modes + 1e-300
+            A = np.sum(shape * seen / floor, axis=1, keepdims=True)
+            A /= np.sum(shape**2 / floor, axis=1, keepdims=True)
+        floor = level * relative
+        best = _best_amplitude(P, shape, floor, modes)
+        return _rice_log_likelihood(P, best[:, None] * shape, floor, modes), best
+
+    return _fit(likelihood, nothing, fluence, dose, confidence)
+
+
+def fit_amplitudes(
+    amplitudes: npt.ArrayLike,
+    dose_per_frame_e_per_A2: npt.ArrayLike,
+    background: npt.ArrayLike,
+    pre_exposure_e_per_A2: float = 0.0,
+    confidence: float = 0.95,
+) -> Fading:
+    """Fit the fading of complex Fourier coefficients whose phases agree but for the noise.
+
+    Parameters
+    ----------
+    amplitudes : (n,) or (n, modes) complex array
+        Coefficients of each frame, turned back by the phase of its shift.
+    dose_per_frame_e_per_A2 : float or (n,) array
+    background : float or (n,) array
+        Mean power of the noise in a coefficient, measured off the reflections.
+    pre_exposure_e_per_A2, confidence
+        See :func:`fit_powers`.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 3 frames, or the floor isn't positive.
+    """
+    F = np.asarray(amplitudes, complex)
+    F = F[:, None] if F.ndim == 1 else F
+    if F.ndim != 2 or len(F) < 3 or not np.isfinite(F).all():
+        raise ValueError(f"coefficients must be finite, of 3 or more frames, got {F.shape}")
+    fluence, dose = mid_exposures(len(F), dose_per_frame_e_per_A2, pre_exposure_e_per_A2)
+    floor = _positive_floor(background, (len(F),))
+    relative = dose / np.mean(dose)
+
+    def likelihood(survival: FloatArray) -> tuple[FloatArray, FloatArray]:
+        shape = survival * relative
+        matched = np.abs((shape / floor) @ F) ** 2
+        strength = np.sum(shape**2 / floor, axis=1)
+        fitted = np.sum(matched, axis=1)
+        return fitted / strength, np.sqrt(fitted) / strength
+
+    return _fit(likelihood, 0.0, fluence, dose, confidence)
+
+
+@dataclass(frozen=True, eq=False)
+class SpotSeries:
+    """The reflections of a movie and their Fourier coefficients in each frame.
+
+    Coefficients are in counts per pixel: cos(2 pi k r) has 1/2.
+
+    Attributes
+    ----------
+    ky_per_nm, kx_per_nm : (spots,) float64
+        One of each pair of opposite reflections.
+    amplitude : (spots, n) complex128
+        Of the structure in frame 0's place if shifts were given, in each frame's own if not.
+    background : (spots, n) float64
+        Mean power of the noise and whatever else surrounds the reflection.
+    """
+
+    ky_per_nm: FloatArray
+    kx_per_nm: FloatArray
+    amplitude: npt.NDArray[np.complex128]
+    background: FloatArray
+
+    @property
+    def d_spacing_nm(self) -> FloatArray:
+        """Period of each reflection."""
+        return np.asarray(1 / np.hypot(self.ky_per_nm, self.kx_per_nm))
+
+    @property
+    def power(self) -> FloatArray:
+        """Power of each reflection in each frame, (spots, n): unbiased, the background is off."""
+        return np.asarray(np.abs(self.amplitude) ** 2 - self.background)
+
+    @property
+    def power_sigma(self) -> FloatArray:
+        """Standard deviation of the power, sqrt(B^2 + 2 B I) with what was found for I >= 0."""
+        B = self.background
+        return np.sqrt(B**2 + 2 * B * np.maximum(self.power, 0))
+
+
+def spot_powers(
+    images: npt.ArrayLike,
+    pixel_size_nm: float,
+    shifts_px: npt.ArrayLike | None = None,
+    spots_per_nm: npt.ArrayLike | None = None,
+    coarsest_nm: float | None = None,
+) -> SpotSeries:
+    """Measure the reflections of a movie frame by frame, finding them first if not given.
+
+    A reflection is a maximum of the power summed over the frames (of the power of the sum in
+    phase, if shifts are given) that noise of the level around would have in one movie of a
+    hundred (FALSE_ALARMS), and that isn't a foot of a stronger one.
+
+    Parameters
+    ----------
+    images : (n, ny, nx) array
+    pixel_size_nm : float
+    shifts_px : (n, 2) array, optional
+        (dy, dx): what lies at p in frame 0 lies at p + shift in frame i.
+    spots_per_nm : (spots, 2) array, optional
+        (ky, kx) of the reflections.
+    coarsest_nm : float, optional
+        Longest period that is looked for; an eighth of the shorter side if not given.
+
+    Raises
+    ------
+    ValueError
+        If the images aren't a finite (n, ny, nx) stack of 32 pixels or more, shifts or spots
+        don't fit, or reflections leave no room for a background.
+    """
+    stack = np.asarray(images)
+    if stack.ndim != 3 or min(stack.shape[1:]) < 32 or stack.dtype.kind not in "uif":
+        raise ValueError(f"a movie is (n, ny, nx) with sides of 32 or more, got {stack.shape}")
+    if not np.isfinite(stack).all():
+        raise ValueError("the movie must hold finite numbers")
+    if not pixel_size_nm > 0:
+        raise ValueError(f"pixel_size_nm must be positive, got {pixel_size_nm}")
+    n, ny, nx = stack.shape
+    shifts = None if shifts_px is None else np.asarray(shifts_px, float)
+    if shifts is not None and (shifts.shape != (n, 2) or not np.isfinite(shifts).all()):
+        raise ValueError(f"shifts must be ({n}, 2) pixels, got {shifts.shape}")
+    if spots_per_nm is None:
+        periods = 8.0 if coarsest_nm is None else min(ny, nx) * pixel_size_nm / coarsest_nm
+        spots = _find_spots(stack, shifts, max(periods, SEPARATION + 1))
+    else:
+        spots = np.reshape(np.asarray(spots_per_nm, float), (-1, 2)) * pixel_size_nm
+        if not np.all(np.abs(spots) < 0.5):
+            raise ValueError("a reflection lies beyond the sampling limit")
+
+    window = soft_edge((ny, nx), WINDOW_EDGE)
+    waves_y = np.exp(-2j * np.pi * spots[:, :1] * np.arange(ny))
+    waves_x = np.exp(-2j * np.pi * spots[:, 1:] * np.arange(nx))
+    around = _annuli(spots, (ny, nx))
+    amplitude = np.empty((len(spots), n), complex)
+    background = np.empty((len(spots), n))
+    for i, frame in enumerate(stack):
+        seen = window * (frame - np.sum(window * frame) / np.sum(window))
+        amplitude[:, i] = np.sum(np.einsum("sy,yx->sx", waves_y, seen) * waves_x, axis=1)
+        if shifts is not None:
+            amplitude[:, i] *= np.exp(2j * np.pi * (spots @ shifts[i]))
+        power = np.abs(fft.rfft2(seen, workers=1)) ** 2
+        # noise is exponentially distributed; the median doesn't mind a foot of a reflection
+        background[:, i] = [np.median(power[ring]) / np.log(2) for ring in around]
+    scale = np.sum(window)
+    return SpotSeries(
+        spots[:, 0] / pixel_size_nm,
+        spots[:, 1] / pixel_size_nm,
+        np.asarray(amplitude / scale, complex),
+        background / scale**2,
+    )
+
+
+def _find_spots(
+    stack: npt.NDArray[np.generic], shifts: FloatArray | None, periods: float
+) -> FloatArray:
+    """Return (ky, kx) in cycles per pixel of the reflections, strongest first."""
+    n, ny, nx = stack.shape
+    window = np.hanning(ny)[:, None] * np.hanning(nx)  # its feet fall off fastest
+    ky, kx = fft.fftfreq(ny)[:, None], fft.rfftfreq(nx)[None, :]
+    total = np.zeros((ny, nx // 2 + 1), complex)
+    for i, frame in enumerate(stack):
+        mean = np.sum(window * frame) / np.sum(window)
+        spectrum = fft.rfft2(window * (frame - mean), workers=1)
+        if shifts is None:
+            total += np.abs(spectrum) ** 2
+        else:
+            total += spectrum * np.exp(2j * np.pi * (ky * shifts[i, 0] + kx * shifts[i, 1]))
+    power = np.asarray(total.real if shifts is None else np.abs(total) ** 2)
+    terms = n if shifts is None else 1  # of exponentially distributed noise in each power
+
+    ring = np.rint(np.hypot(ky, kx) * min(ny, nx) / 4).astype(int)
+    median = np.asarray(ndimage.median(power, ring, np.arange(ring.max() + 1)))
+    level = (median / special.gammaincinv(terms, 0.5))[ring]
+    threshold = special.gammainccinv(terms, FALSE_ALARMS / power.size)
+    candidate = (power > threshold * level) & (power == ndimage.maximum_filter(power, 3))
+    candidate &= (np.hypot(ky * ny, kx * nx) > periods) & (np.maximum(np.abs(ky), kx) < 0.48)
+    candidate &= (kx > 0) | (ky > 0)
+
+    iy, ix = np.nonzero(candidate)
+    order = np.argsort(-power[iy, ix])
+    found: list[tuple[int, int]] = []
+    for y, x in zip(iy[order], ix[order], strict=True):
+        if all(_is_apart(y - v, x - u, power[y, x] / power[v, u], ny) for v, u in found):
+            found.append((y, x))
+    spots = [
+        ((y + _top(power[[y - 1, y, (y + 1) % ny], x])) / ny, (x + _top(_across(power, y, x))) / nx)
+        for y, x in found
+    ]
+    k = np.array(spots, float).reshape(-1, 2)
+    k[:, 0] -= np.rint(k[:, 0])
+    return k
+
+
+def _is_apart(dy: int, dx: int, ratio: float, ny: int) -> bool:
+    """Return whether a maximum isn't part of a stronger one, or of the feet of Hann's window."""
+    dy = abs(dy) % ny
+    distance = np.hypot(min(dy, ny - dy), dx)
+    if distance < SEPARATION:
+        return False
+    foot = 1 / (np.pi * distance * (distance**2 - 1))
+    return bool(ratio > 4 * foot**2)
+
+
+def _across(power: FloatArray, y: int, x: int) -> FloatArray:
+    """Return three powers along x; left of kx = 0 lie the conjugates."""
+    left = power[y, x - 1] if x > 0 else power[-y, 1]
+    return np.array([left, power[y, x], power[y, x + 1]])
+
+
+def _top(three: FloatArray) -> float:
+    """Return where the parabola through three logarithms has its maximum, in pixels."""
+    a, b, c = np.log(three + 1e-300)
+    return float(np.clip(0.5 * (a - c) / min(a - 2 * b + c, -1e-12), -0.5, 0.5))
+
+
+def _annuli(
+    spots: FloatArray, shape: tuple[int, int]
+) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """Return the modes around each reflection that belong to no other and not to the mean."""
+    ny, nx = shape
+    ky, kx = fft.fftfreq(ny)[:, None], fft.rfftfreq(nx)[None, :]
+
+    def distance(k: FloatArray) -> FloatArray:
+        off = ky - k[0]
+        return np.asarray(np.hypot((off - np.rint(off)) * ny, (kx - k[1]) * nx))
+
+    free = np.ones((ny, nx // 2 + 1), bool)
+    for k in [np.zeros(2), *spots, *(-spots)]:
+        free &= distance(k) > ANNULUS[0]
+    rings = []
+    for k in spots:
+        ring = np.nonzero(free & (distance(k) <= ANNULUS[1]))
+        if len(ring[0]) < 40:
+            raise ValueError(
+                f"no background around the reflection at {k} cycles per pixel: others are too near"
+            )
+        rings.append((ring[0], ring[1]))
+    return rings
+
+
+def band_powers(
+    images: npt.ArrayLike,
+    pixel_size_nm: float,
+    edges_per_nm: npt.ArrayLike,
+    floor_per_nm: tuple[float, float],
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the power of each ring in each frame, for :func:`fit_powers`.
+
+    Parameters
+    ----------
+    images : (n, ny, nx) array
+        Of noise that is white, and of a specimen that stays in view.
+    pixel_size_nm : float
+    edges_per_nm : (bands + 1,) array
+        Spatial frequencies between the rings, rising.
+    floor_per_nm : tuple of float
+        Frequencies (from, to) that carry nothing but noise.
+
+    Returns
+    -------
+    power, background : (bands, n) float64
+        Sum over the independent modes, counts^2, noise included; mean noise of one mode.
+    modes : (bands,) float64
+
+    Raises
+    ------
+    ValueError
+        If a ring is empty.
+    """
+    stack = np.asarray(images)
+    if stack.ndim != 3 or not np.isfinite(stack).all():
+        raise ValueError(f"a movie is a finite (n, ny, nx) stack, got {stack.shape}")
+    n, ny, nx = stack.shape
+    edges = np.asarray(edges_per_nm, float)
+    ky, kx = fft.fftfreq(ny, pixel_size_nm)[:, None], fft.rfftfreq(nx, pixel_size_nm)[None, :]
+    k = np.where((kx > 0) | (ky > 0), np.hypot(ky, kx), -1.0)  # each pair of conjugates once
+    masks = [(k >= low) & (k < high) for low, high in pairwise(edges)]
+    noise = (k >= floor_per_nm[0]) & (k < floor_per_nm[1])
+    if not all(np.any(mask) for mask in [*masks, noise]):
+        raise ValueError(f"a ring of {edges} or the floor's {floor_per_nm} 1/nm holds no mode")
+    window = soft_edge((ny, nx), WINDOW_EDGE)
+    leak = ny * nx * np.sum(window**4) / np.sum(window**2) ** 2
+    power, floor = np.empty((len(masks), n)), np.empty(n)
+    for i, frame in enumerate(stack):
+        seen = window * (frame - np.sum(window * frame) / np.sum(window))
+        spectrum = np.abs(fft.rfft2(seen, workers=1)) ** 2 / np.sum(window**2)
+        power[:, i] = [np.sum(spectrum[mask]) / leak for mask in masks]
+        floor[i] = np.mean(spectrum[noise])
+    modes = np.array([np.count_nonzero(mask) / leak for mask in masks])
+    return power, np.broadcast_to(floor, power.shape), modes
+
+
+def critical_doses(
+    images: npt.ArrayLike,
+    dose_per_frame_e_per_A2: npt.ArrayLike,
+    pixel_size_nm: float,
+    pre_exposure_e_per_A2: float = 0.0,
+    shifts_px: npt.ArrayLike | None = None,
+    spots_per_nm: npt.ArrayLike | None = None,
+    confidence: float = 0.95,
+) -> tuple[SpotSeries, list[Fading]]:
+    """Find the reflections of a movie and fit the critical dose of each.
+
+    Parameters
+    ----------
+    images : (n, ny, nx) array
+        Frames: counts, or of any gain.
+    dose_per_frame_e_per_A2 : float or (n,) array
+    pixel_size_nm : float
+    pre_exposure_e_per_A2 : float
+    shifts_px : (n, 2) array, optional
+        (dy, dx) of each frame: the amplitudes are then fitted in phase, which needs far fewer
+        counts. Errors of the shifts weaken all frames alike if they don't grow with fluence.
+    spots_per_nm : (spots, 2) array, optional
+        (ky, kx) of the reflections, if known.
+    confidence : float
+
+    Returns
+    -------
+    spots : SpotSeries
+    fits : list of Fading
+        One for each spot.
+    """
+    spots = spot_powers(images, pixel_size_nm, shifts_px, spots_per_nm)
+    _, dose = mid_exposures(spots.power.shape[1], dose_per_frame_e_per_A2, pre_exposure_e_per_A2)
+    fits = []
+    for amplitude, noise in zip(spots.amplitude, spots.background, strict=True):
+        floor = dose * np.sum(noise) / np.sum(dose)
+        if shifts_px is None:
+            power = np.abs(amplitude) ** 2
+            fits.append(
+                fit_powers(power, dose, floor, pre_exposure_e_per_A2, confidence=confidence)
+            )
+        else:
+            fits.append(fit_amplitudes(amplitude, dose, floor, pre_exposure_e_per_A2, confidence))
+    return spots, fits
+
+
+@dataclass(frozen=True)
+class FadingLaw:
+    """The critical dose as a function of frequency, a + b k^-c (b = 0: constant).
+
+    Attributes
+    ----------
+    a_e_per_A2, b, c : float
+        b in e/Å² at k = 1/Å.
+    log_likelihood : float
+        Of all reflections together, at its maximum.
+    """
+
+    a_e_per_A2: float
+    b: float
+    c: float
+    log_likelihood: float
+
+    def __call__(self, k_per_A: npt.ArrayLike) -> FloatArray:
+        """Return N_c in e/Å² at k > 0 in 1/Å."""
+        k = np.asarray(k_per_A, float)
+        return np.asarray(self.a_e_per_A2 + self.b * k**-self.c)
+
+
+def pool(fits: Sequence[Fading], confidence: float = 0.95) -> Fading:
+    """Return the one critical dose of several reflections: their likelihoods are multiplied.
+
+    The amplitude is the root of the sum of squares.
+    """
+    if not fits:
+        raise ValueError("there are no reflections to pool")
+    grid = np.unique(np.concatenate([fit.log_dose for fit in fits]))
+    total = np.sum([np.interp(grid, f.log_dose, f.log_likelihood) for f in fits], axis=0)
+    best, lower, upper = _interval(grid, total, confidence)
+    return Fading(
+        best,
+        lower,
+        upper,
+        float(np.sqrt(np.sum([fit.amplitude**2 for fit in fits]))),
+        float(np.sqrt(np.sum([fit.significance**2 for fit in fits]))),
+        grid,
+        total,
+    )
+
+
+def pooled_law(
+    fits: Sequence[Fading],
+    k_per_A: npt.ArrayLike,
+    kind: Literal["constant", "power"] = "power",
+) -> FadingLaw:
+    """Fit N_c(k) to all reflections at once, by the sum of their log-likelihoods.
+
+    A reflection whose fading wasn't detected counts with what its lower bound says. Twice the
+    difference of the log-likelihoods of "power" and "constant" is a chi^2 of 2 degrees of freedom
+    where N_c doesn't depend on k: below 6 the constant will do.
+
+    Raises
+    ------
+    ValueError
+        If there isn't one positive frequency for each reflection, or a power law has fewer than
+        3 different ones.
+    """
+    k = np.asarray(k_per_A, float)
+    if k.shape != (len(fits),) or not len(fits) or not np.all(k > 0):
+        raise ValueError(f"each of {len(fits)} reflections needs its positive k, got {k.shape}")
+    together = pool(fits)
+    constant = together.critical_dose_e_per_A2
+    if kind == "constant":
+        return FadingLaw(constant, 0.0, 0.0, float(np.max(together.log_likelihood)))
+    if len(np.unique(np.round(k, 6))) < 3:
+        raise ValueError("a power law needs reflections of 3 different frequencies")
+    middle = np.exp(np.mean(np.log(k)))
+    scale = constant if np.isfinite(constant) else np.exp(together.log_dose[-1])
+
+    def misfit(parameters: FloatArray) -> float:
+        a, b, c = np.exp(np.clip(parameters, -30, 30))
+        log_dose = np.log(scale * (a + b * (k / middle) ** -min(c, 20.0)) + 1e-300)
+        return -sum(
+            float(np.interp(x, fit.log_dose, fit.log_likelihood))
+            for x, fit in zip(log_dose, fits, strict=True)
+        )
+
+    starts = [np.log([part, 1 - part, c]) for part in (0.1, 0.5, 0.9) for c in (0.7, 1.7, 3.5)]
+    options = {"xatol": 1e-4, "fatol": 1e-5, "maxiter": 2000}
+    found = [optimize.minimize(misfit, p, method="Nelder-Mead", options=options) for p in starts]
+    best = min(found, key=lambda result: float(result.fun))
+    a, b, c = np.exp(best.x)
+    return FadingLaw(float(scale * a), float(scale * b * middle**c), float(c), -float(best.fun))
+
+
+def _fit(
+    likelihood: Likelihood,
+    nothing: float,
+    fluence: FloatArray,
+    dose: FloatArray,
+    confidence: float,
+) -> Fading:
+    """Take the profile likelihood on a grid of critical doses, finer near its maximum.
+
+    `nothing` is the log-likelihood of no signal.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"the confidence lies between 0 and 1, got {confidence}")
+
+    start = fluence - 0.5 * dose
+
+    def survival(x: FloatArray) -> FloatArray:
+        """Return the amplitude left since the first frame, averaged over each exposure."""
+        rate = 0.5 * np.exp(-x)[:, None]
+        within = -np.expm1(-rate * dose) / (rate * dose)
+        return np.asarray(np.exp(-rate * (start - start[0])) * within)
+
+    low = np.log(0.1 * min(dose[0], fluence[1] - fluence[0]))
+    high = np.log(EVERLASTING * fluence[-1])
+    grid, L, amplitude = np.empty(0), np.empty(0), np.empty(0)
+    for points in (COARSE, FINE, FINE, FINE, FINE, FINE):  # closer and closer to the maximum
+        x = np.linspace(low, high, points)
+        likelihoods, amplitudes = likelihood(survival(x))
+        grid, L = np.append(grid, x), np.append(L, likelihoods)
+        amplitude = np.append(amplitude, amplitudes)
+        near = np.flatnonzero(np.max(L) - likelihoods < NEGLIGIBLE)
+        if len(near) >= points // 3 and points == FINE:
+            break
+        if len(near):
+            low, high = x[max(0, near[0] - 1)], x[min(points - 1, near[-1] + 1)]
+        else:  # the maximum lies between the points
+            middle = x[int(np.argmax(likelihoods))]
+            low, high = middle - (x[1] - x[0]), middle + (x[1] - x[0])
+    grid, order = np.unique(np.round(grid, 10), return_index=True)
+    L, amplitude = L[order], amplitude[order]
+    best, lower, upper = _interval(grid, L, confidence)
+    peak = int(np.argmax(L))
+    growth = np.exp(min(0.5 * start[0] * np.exp(-grid[peak]), 300.0))  # back to no fluence
+    return Fading(
+        best,
+        lower,
+        upper,
+        float(amplitude[peak] * growth),
+        float(np.sqrt(max(2 * (L[peak] - nothing), 0.0))),
+        grid,
+        L,
+    )
+
+
+def _interval(
+    x: FloatArray, log_likelihood: FloatArray, confidence: float
+) -> tuple[float, float, float]:
+    """Return exp(x) at the maximum and where the profile has dropped on both sides."""
+    peak = int(np.argmax(log_likelihood))
+    level = log_likelihood[peak] - 0.5 * special.chdtri(1, 1 - confidence)
+    best = float(x[peak])
+    if 0 < peak < len(x) - 1:  # the top of the parabola through three points
+        a, c = x[peak - 1] - x[peak], x[peak + 1] - x[peak]
+        fall = log_likelihood[peak] - log_likelihood[[peak - 1, peak + 1]]
+        bend = a * fall[1] - c * fall[0]
+        if bend < 0:
+            best += float(np.clip(0.5 * (a**2 * fall[1] - c**2 * fall[0]) / bend, a, c))
+    below = np.flatnonzero(log_likelihood < level)
+    left, right = below[below < peak], below[below > peak]
+
+    def crossing(outside: int, inside: int) -> float:
+        pair = np.array([outside, inside])
+        return float(np.exp(np.interp(level, log_likelihood[pair], x[pair])))
+
+    return (
+        float(np.exp(best)) if peak < len(x) - 1 else np.inf,
+        crossing(int(left[-1]), int(left[-1]) + 1) if len(left) else 0.0,
+        crossing(int(right[0]), int(right[0]) - 1) if len(right) else np.inf,
+    )
+
+
+def _positive_floor(background: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+    """Return the noise power of each frame."""
+    floor = np.asarray(background, float)
+    if floor.shape not in ((), shape) or not np.all(np.isfinite(floor) & (floor > 0)):
+        raise ValueError("the background must be positive: one for all frames, or one for each")
+    return np.broadcast_to(floor, shape)
+
+
+def _rice_log_likelihood(
+    P: FloatArray, signal: FloatArray, floor: FloatArray, modes: float
+) -> FloatArray:
+    """Return the log-likelihood of powers under amplitudes (..., n), less what has neither.
+
+    P / floor follows half a noncentral chi^2 of 2 * modes degrees of freedom with noncentrality
+    signal^2 / floor (Rice's distribution for one mode).
+    """
+    z = 2 * signal * np.sqrt(P) / floor
+    terms = -(P + signal**2) / floor + _log_bessel(z, modes) - modes * np.log(floor)
+    return np.asarray(np.sum(terms, axis=-1))
+
+
+def _best_amplitude(
+    P: FloatArray, shape: FloatArray, floor: FloatArray, modes: float
+) -> FloatArray:
+    """Return the most likely amplitude A >= 0 of signals A * shape, for each row of shapes.
+
+    The likelihood's slope is concave in A and starts from zero: Newton's method from the right,
+    where all phases were known, descends to its one root, or to zero.
+    """
+    x = np.sqrt(P) * shape / floor
+    strength = np.sum(shape**2 / floor, axis=1)
+    A = np.sum(x, axis=1) / strength
+    for _ in range(25):
+        z = np.maximum(2 * A[:, None] * x, 1e-12)
+        R = _bessel_ratio(z, modes)
+        slope = np.sum(x * R, axis=1) - A * strength
+        bend = np.sum(2 * x**2 * (1 - R**2 - (2 * modes - 1) * R / z), axis=1) - strength
+        step = slope / np.minimum(bend, -1e-9 * strength)
+        A = np.maximum(A - step, 0)
+        if np.all(np.abs(step) <= 1e-6 * A + 1e-12 / np.sqrt(strength)):
+            break
+    rising = np.sum(x**2, axis=1) > 0.5 * modes * strength
+    return np.where(rising, A, 0.0)
+
+
+def _log_bessel(z: FloatArray, modes: float) -> FloatArray:
+    """Return log(I_v(z) (z / 2)^-v), v = modes - 1, up to a constant for high orders."""
+    order = modes - 1
+    if modes == 1:
+        return np.asarray(np.log(special.i0e(z)) + z)
+    if order < UNIFORM:
+        small = np.maximum(z, 1e-3)
+        exact = np.log(special.ive(order, small)) + small - order * np.log(0.5 * small)
+        series = z**2 / (4 * modes) - special.gammaln(modes)
+        return np.asarray(np.where(z < 1e-3, series, exact))
+    # Debye's uniform expansion (DLMF 10.41.3), without the constants of the order
+    ratio = z / order
+    root = np.sqrt(1 + ratio**2)
+    t = 1 / root
+    first = (3 * t - 5 * t**3) / (24 * order)
+    return np.asarray(order * (root - np.log1p(root)) - 0.5 * np.log(root) + np.log1p(first))
+
+
+def _bessel_ratio(z: FloatArray, modes: float) -> FloatArray:
+    """Return I_(v+1)(z) / I_v(z) with v = modes - 1."""
+    order = modes - 1
+    if modes == 1:
+        return np.asarray(special.i1e(z) / special.i0e(z))
+    if order < UNIFORM:
+        small = np.maximum(z, 1e-3)
+        exact = special.ive(order + 1, small) / special.ive(order, small)
+        return np.asarray(np.where(z < 1e-3, z / (2 * modes), exact))
+    # Amos, Math. Comp. 28 (1974) 239: a bound, close for high orders
+    return np.asarray(z / (order + 0.5 + np.sqrt(z**2 + (order + 1.5) ** 2)))
