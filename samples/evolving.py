@@ -20,6 +20,7 @@ from nanophantom.simcore.damage.processes import Amorphization, KnockOn, MassLos
 from nanophantom.simcore.dose import Ledger
 from nanophantom.simcore.dynamics.drives import RisingBFactor, Rotation
 from nanophantom.simcore.dynamics.hopping import Hopping
+from nanophantom.simcore.dynamics.sintering import Sintering
 from nanophantom.simcore.fields import Table
 from nanophantom.simcore.history import EventLog, History
 from nanophantom.simcore.models import member, one_of
@@ -27,7 +28,15 @@ from nanophantom.simcore.runs import Run
 from nanophantom.simcore.specimens import FieldLayer, HasAtoms, HasFields, HasThickness, Specimen
 
 Process = one_of(
-    "process", KnockOn, Amorphization, MassLoss, ContrastFading, RisingBFactor, Rotation, Hopping
+    "process",
+    KnockOn,
+    Amorphization,
+    MassLoss,
+    ContrastFading,
+    RisingBFactor,
+    Rotation,
+    Hopping,
+    Sintering,
 )
 
 
@@ -92,11 +101,12 @@ class EvolvingSpecimen(Specimen):
         log = play(atoms, kinetics, ledger, run, self.recipe.bond_nm)
         truths: dict[str, Table] = {}
         for number, process in enumerate(processes):
-            if isinstance(process, Hopping):
+            if isinstance(process, Hopping | Sintering):
                 moved = process.play(atoms, ledger, run.rng(f"{process.process} {number}"))
                 rows = [(t, atom, place, 0) for t, atom, place in moved.moves]
                 log = log + EventLog.of(rows, (process.process,))
-                truths |= moved.truths
+                for name, table in moved.truths.items():
+                    truths[f"{name}_{number}" if name in truths else name] = table
         drives = tuple(
             process.drive(atoms, ledger, run.rng(f"{process.process} {number}"))
             for number, process in enumerate(processes)

@@ -148,24 +148,28 @@ class HoleInSheet(_Tabled):
         mean = (1 + nu) / (1 - nu) * (self.exx + self.eyy) / 4
         return (3 - nu) / (1 + nu), mean, complex((self.eyy - self.exx) / 2, self.exy)
 
-    def _points(self, x_nm: npt.ArrayLike, y_nm: npt.ArrayLike) -> npt.NDArray[np.complex128]:
-        """Return z from the middle of the hole; not a number inside of it."""
+    def _points(
+        self, x_nm: npt.ArrayLike, y_nm: npt.ArrayLike
+    ) -> tuple[npt.NDArray[np.complex128], npt.NDArray[np.bool_]]:
+        """Return z from the middle, points inside the hole moved to its edge; and which do lie out.
+
+        A point that is not a number lies on the edge, and isn't out.
+        """
         x, y = np.asarray(x_nm, np.float64), np.asarray(y_nm, np.float64)
         z = np.asarray((x - self.x_nm) + 1j * (y - self.y_nm))
-        return np.where(np.abs(z) < self.diameter_nm / 2 * (1 - 1e-9), np.nan, z)
+        r, edge = np.abs(z), self.diameter_nm / 2
+        outwards = np.divide(z, r, out=np.ones_like(z), where=r > 0)
+        return np.where(r >= edge, z, edge * outwards), np.asarray(r >= edge * (1 - 1e-9))
 
     def displacement(self, x_nm: npt.ArrayLike, y_nm: npt.ArrayLike) -> tuple[Floats, Floats]:
         """Return (ux, uy) in nm at points of the reference; not a number inside the hole."""
-        return self._displacement(self._points(x_nm, y_nm))
+        _, out = self._points(x_nm, y_nm)
+        ux, uy = self.continued(x_nm, y_nm)
+        return np.where(out, ux, np.nan), np.where(out, uy, np.nan)
 
     def continued(self, x_nm: npt.ArrayLike, y_nm: npt.ArrayLike) -> tuple[Floats, Floats]:
         """Return `displacement`, inside the hole that of the nearest point of its edge."""
-        x, y = np.asarray(x_nm, np.float64), np.asarray(y_nm, np.float64)
-        z = np.asarray((x - self.x_nm) + 1j * (y - self.y_nm))
-        r = np.maximum(np.abs(z), 1e-300)
-        return self._displacement(z * np.maximum(self.diameter_nm / 2 / r, 1.0))
-
-    def _displacement(self, z: npt.NDArray[np.complex128]) -> tuple[Floats, Floats]:
+        z, _ = self._points(x_nm, y_nm)
         kappa, mean, shear = self._constants()
         a2 = self.diameter_nm**2 / 4
         opposite = np.conj(shear)
@@ -178,16 +182,15 @@ class HoleInSheet(_Tabled):
     def strain(self, x_nm: npt.ArrayLike, y_nm: npt.ArrayLike) -> PlaneStrain:
         """Return strain and rotation at points of the reference; not a number inside the hole."""
         kappa, mean, shear = self._constants()
-        z, a2 = self._points(x_nm, y_nm), self.diameter_nm**2 / 4
+        (z, out), a2 = self._points(x_nm, y_nm), self.diameter_nm**2 / 4
         opposite = np.conj(shear)
         phi_z = mean + opposite * a2 / z**2
         phi_zz = -2 * opposite * a2 / z**3
         psi_z = shear + 2 * mean * a2 / z**2 + 3 * opposite * a2**2 / z**4
         along = kappa * phi_z - np.conj(phi_z)  # du/dz
         across = -z * np.conj(phi_zz) - np.conj(psi_z)  # du/dconj(z)
-        return PlaneStrain(
-            along.real + across.real, along.real - across.real, across.imag, along.imag
-        )
+        found = (along.real + across.real, along.real - across.real, across.imag, along.imag)
+        return PlaneStrain(*(np.where(out, part, np.nan) for part in found))
 
     @property
     def far_field(self) -> UniformStrain:
@@ -316,7 +319,7 @@ class MisfittingSphere(_Tabled):
         p = (a * core + b * (depth - core) + c * cubes) / depth
         s2 = np.maximum(x**2 + y**2, 1e-300)
         q = 3 * c * fifths / (s2 * depth)
-        return PlaneStrain(p - q * x**2, p - q * y**2, -q * x * y, np.zeros_like(p))
+        return PlaneStrain(p - q * x**2, p - q * y**2, -q * x * y, 0 * p)
 
     def mean_displacement(
         self,
@@ -351,34 +354,22 @@ class MisfittingSphere(_Tabled):
     def column_strain(self, x_nm: npt.ArrayLike, y_nm: npt.ArrayLike) -> PlaneStrain:
         """Return the strain of the pattern that the columns' mean places make.
 
-        It is the gradient of `projected_displacement`, and what an analysis of distances between
-        columns measures. It is not the mean strain, since neighbouring columns have different
-        shares of core and shell: at the rim of the core, where they change fastest, it is infinite.
-        Not a number outside the ball.
+        It is the gradient of `projected_displacement`, which distances between columns show. It
+        differs from the mean strain <du_i/dx_j>, since neighbouring columns, with half the
+        thickness h, end at different places of the surface: d<u_i>/dx_j =
+        <du_i/dx_j> + (dh/dx_j) (u_i(surface) - <u_i>) / h, and dh/dx_j = -x_j / h. Not a number
+        outside the ball.
         """
         x, y = self._from_middle(x_nm, y_nm)
-        a, b, c = self.constants
-        s = np.hypot(x, y)
-        inner, outer = self.core_diameter_nm / 2, self.diameter_nm / 2
-        depth = np.sqrt(np.where(s < outer, outer**2 - s**2, np.nan))
-        through = s < inner
-        core = np.sqrt(np.where(through, inner**2 - s**2, 0.0))
-        span = 1 / inner**2 - 1 / outer**2
-        sines = depth / outer + core / inner
-        beyond = np.maximum(s, inner)
-        cubes = np.where(through, span / sines, depth / (outer * beyond**2))
-        swell = (a * core + b * (depth - core) + c * cubes) / depth
-        # Derivatives with s, over s.
-        d_depth = -1 / depth
-        d_core = np.divide(-1.0, core, out=np.zeros_like(core), where=through)
-        d_cubes = np.where(
-            through,
-            -span * (d_depth / outer + d_core / inner) / sines**2,
-            d_depth / (outer * beyond**2) - 2 * depth / (outer * beyond**4),
+        _, b, c = self.constants
+        mean = self.projected_strain(x_nm, y_nm)
+        ux, uy = self.projected_displacement(x_nm, y_nm)
+        outer2 = self.diameter_nm**2 / 4
+        swell = b + c / outer2**1.5  # of the surface
+        more_x, more_y = ((swell * s - u) / (outer2 - x**2 - y**2) for s, u in ((x, ux), (y, uy)))
+        return PlaneStrain(
+            mean.exx - x * more_x, mean.eyy - y * more_y, mean.exy - y * more_x, mean.rotation_rad
         )
-        change = (a * d_core + b * (d_depth - d_core) + c * d_cubes - swell * d_depth) / depth
-        zero = np.zeros_like(swell)
-        return PlaneStrain(swell + change * x**2, swell + change * y**2, change * x * y, zero)
 
     def _faces(self, x_nm: npt.ArrayLike, y_nm: npt.ArrayLike) -> tuple[Floats, Floats]:
         """Return where a line along the beam enters and leaves the ball."""
@@ -409,8 +400,8 @@ class MisfittingSphere(_Tabled):
         # From r = first, on the core's surface or in the plane of the middle, to r = last.
         first = np.maximum(inner, np.sqrt(s2))
         last = np.maximum(first, np.sqrt(s2 + height**2))
-        t_first = np.sqrt(np.maximum(1 - s2 / first**2, 0.0))
-        t_last = np.sqrt(np.maximum(1 - s2 / last**2, 0.0))
+        t_first = np.sqrt(np.maximum(1 - s2 / inner**2, 0.0))
+        t_last = height / np.sqrt(np.maximum(s2 + height**2, inner**2))
         # t_last - t_first = (t_last^2 - t_first^2) / (t_last + t_first), which holds on the axis
         total = t_last + t_first
         gap = 1 / first**2 - 1 / last**2

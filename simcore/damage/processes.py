@@ -173,6 +173,11 @@ class Amorphization(PerDose):
     displacement_rms_nm: float = Field(default=0.08, gt=0, le=1)
     """Rms displacement along each axis of a site that is disordered."""
 
+    def concerned(self, sites: Sites) -> npt.NDArray[np.bool_]:
+        """Say which sites are still where they began; the others are disordered already."""
+        intact = (sites.positions_nm == sites.homes_nm).all(axis=1)
+        return super().concerned(sites) & intact
+
     def fate(self, sites: Sites, atom: int, uniform: Floats) -> Floats:
         """Return a place nearby, normally distributed about the old one."""
         radius = np.sqrt(-2.0 * np.log(uniform[:2]))

@@ -140,7 +140,9 @@ class Shaking:
 
     def table(self, t_s: Floats, fluence_e_per_A2: Floats) -> Table:
         """Return the added B factor at some fluences."""
-        return {"added_b_factor_A2": 8 * np.pi**2 * self.u2_per_fluence * fluence_e_per_A2}
+        added = 8 * np.pi**2 * self.u2_per_fluence * fluence_e_per_A2
+        name = f"added_b_factor_{self.group}_A2" if self.group else "added_b_factor_A2"
+        return {name: added}
 
 
 def _of_group(atoms: Atoms, group: str) -> npt.NDArray[np.bool_]:

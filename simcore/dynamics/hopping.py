@@ -55,7 +55,8 @@ class Hopping(Model):
     fluence_per_hop_e_per_A2: float | None = Field(default=None, gt=0)
     """Hops that the beam drives: one for so many electrons per area; none: the beam drives none."""
     least_neighbours: int = Field(default=2, ge=1, le=12)
-    """Neighbours that a site needs to hold: atoms, or columns that touch at least half of one."""
+    """Neighbours that a site needs to hold: atoms, or columns that touch at least half of one.
+    Only the lattice counts, not a support. Whole columns leave a complete particle by 1 alone."""
 
     @model_validator(mode="after")
     def _hops_at_all(self) -> Hopping:
@@ -103,10 +104,12 @@ def _hop_times(
             f"{MOST_HOPS:,}; lower rate_hz or n_mobile"
         )
     hops: list[tuple[float, int]] = []
-    for unit in range(n_units):
-        number = rng.poisson(expected[-1])
-        when = np.interp(rng.uniform(0.0, expected[-1], number), expected, t)
-        hops += [(float(moment), unit) for moment in when]
+    for unit, own in enumerate(rng.spawn(n_units)):
+        # waits of mean one, so that a longer movie begins like a shorter one
+        passed = own.exponential()
+        while passed < expected[-1]:
+            hops.append((float(np.interp(passed, expected, t)), unit))
+            passed += own.exponential()
     return sorted(hops)
 
 
@@ -250,10 +253,12 @@ class Surroundings:
 
     def mobile(self, n: int, least_neighbours: int, key: np.uint64) -> list[int]:
         """Choose the units that hop: few neighbours, somewhere to go, apart from each other."""
-        counts = [
-            int(self.contacts(self.positions_nm[m][None], u).holders[0])
-            for u, m in enumerate(self.members)
-        ]
+        counts = np.array(
+            [
+                self.contacts(self.positions_nm[m][None], u).holders[0]
+                for u, m in enumerate(self.members)
+            ]
+        )
         homes = np.array([self.positions_nm[m].mean(axis=0) for m in self.members])
         places = homes[:, :2] if self.columns else homes
         lot = numbers_of_places(10.0 * homes, key, 1)[:, 0]

@@ -84,7 +84,9 @@ class Sintering(Model):
                 f"sample.processes: after {end:.3g} s the neck would be wider than the particles, "
                 f"beyond the law; make time_s longer than {self.time_s:g} s"
             )
-        sites = contact.crevice(atoms.positions_nm, widest + SCATTER * contact.bond_nm)
+        # with those that may take the room of others, so that a longer movie begins like a shorter
+        outermost = widest + (SCATTER + ROOM) * contact.bond_nm
+        sites = contact.crevice(atoms.positions_nm, outermost)
         scatter = numbers_of_places(10.0 * sites, key, 1)[:, 0] - 0.5
         out = contact.radius_of(sites) + SCATTER * contact.bond_nm * scatter
         times = law.time_s_of(out)
@@ -179,16 +181,16 @@ class Contact:
     @classmethod
     def of(cls, atoms: Atoms, groups: tuple[str, str]) -> Contact:
         """Find the contact of two parts of a specimen."""
-        parts = []
+        parts: list[Ints] = []
         for name in groups:
-            known = name in atoms.group_names
-            mine = np.flatnonzero(atoms.groups == atoms.group_names.index(name)) if known else []
+            number = atoms.group_names.index(name) if name in atoms.group_names else -1
+            mine = np.flatnonzero(atoms.groups == number)
             if len(mine) < 4:
                 raise ValueError(
                     f"sample.processes: the specimen in view has no particle {name!r}; it has "
                     f"{', '.join(atoms.group_names)}"
                 )
-            parts.append(np.asarray(mine))
+            parts.append(mine)
         one, two = (atoms.positions_nm[part] for part in parts)
         steps = [neighbour_steps(part) for part in (one, two)]
         bond = float(np.mean([np.median(np.linalg.norm(step, axis=1)) for step in steps]))
