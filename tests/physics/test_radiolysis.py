@@ -15,10 +15,8 @@ from nanophantom.simcore.damage.radiolysis import (
     effective_fluence,
     optimal_exposure,
     remaining_mass,
-    sensitivity,
-    sensitivity_names,
-    temperature_gain,
 )
+from nanophantom.simcore.damage.sensitivity import sensitivity, sensitivity_names, temperature_gain
 
 # Grant & Grigorieff (2015): 0.245 k^-1.665 + 2.81 e/Å^2 at 300 kV, by spacing in Å
 VITRIFIED = {20: 38.73, 10: 14.14, 7: 9.065, 5: 6.382, 4: 5.274, 3: 4.336, 2: 3.587}
