@@ -22,7 +22,7 @@ from nanophantom.simcore.electrons.multislice import Multislice, Step
 from nanophantom.simcore.electrons.stem.probe import Beams, Probe
 from nanophantom.simcore.electrons.tuning import Tuned
 from nanophantom.simcore.fields import Array, Axis, Table
-from nanophantom.simcore.history import START, History, Moment
+from nanophantom.simcore.history import START, Fading, History, Moment
 from nanophantom.simcore.runs import Acquisition, Cost, Frame, Parts, Run, SignalSpec
 from nanophantom.simcore.schedule import Angles
 
@@ -318,28 +318,27 @@ class DiffractionAcquisition(Acquisition):
             else:
                 part = self.see(moment) if parts is None else parts[self.scene_name(moment)]
                 total = total + weight * part["pattern"][0]
-        if self.history is not None and self.history.fading:
-            return self._faded(total, i)
+        if self.history is not None and self.history.fading is not None:
+            return self._faded(total, i, self.history.fading)
         return np.asarray(total)
 
-    def _faded(self, pattern: Floats, i: int) -> Floats:
+    def _faded(self, pattern: Floats, i: int, fading: Fading) -> Floats:
         """Return a pattern whose spots have faded.
 
         What the spots lose goes, as in matter that becomes amorphous, evenly round the ring of
         their spatial frequency; so no electron is lost.
         """
-        assert self.history is not None
         d = self.diffraction
         cx, cy = d.camera.centre_px
         y, x = np.indices(d.camera.shape)
         radius_px = np.hypot(y - cy, x - cx)
         k = radius_px * d.camera.pixel_size_mrad * 1e-3 / float(wavelength(d.energy_kev))
         direct = radius_px < 1.5 + 3.0 * d.convergence_mrad / d.camera.pixel_size_mrad
-        left = np.where(direct, 1.0, self.history.fading_amplitude(k, i) ** 2)
+        left = np.where(direct, 1.0, fading.intensity(k, i))
         ring = np.rint(radius_px).astype(np.int64)
         pixels = np.bincount(ring.ravel())
         lost = np.bincount(ring.ravel(), ((1.0 - left) * pattern).ravel())
-        return np.asarray(left * pattern + (lost / pixels)[ring])
+        return np.asarray(left * pattern + (lost / np.maximum(pixels, 1))[ring])
 
     def patterns(self, parts: Parts | None) -> Floats:
         """Return the mean patterns at the beginning, (thicknesses, height, width); remembered."""

@@ -119,7 +119,9 @@ class ScanImages:
             )
         history = None
         if isinstance(specimen, Evolves):
-            history = specimen.history(engine.configurations.atoms, ledger, run)
+            history = specimen.history(
+                engine.configurations.atoms, engine.configurations.beyond_nm, ledger, run
+            )
             _can_evolve(stem, history)
         return cls(
             engine=engine,
@@ -342,7 +344,7 @@ class ScanImages:
 
 def _can_evolve(stem: STEM, history: History) -> None:
     """Refuse what a scan of a changing specimen can't show."""
-    if history.fading:
+    if history.fading is not None:
         raise ValueError(
             "sample.processes: fading acts on images and patterns of a broad beam; for scans take "
             "amorphization, mass-loss or rising-b-factor, which act on atoms"

@@ -56,10 +56,11 @@ class TEMAcquisition(Acquisition):
         ledger: Ledger,
         history: History | None,
         film: MotionField | None,
+        known: Mapping[str, Any],
     ) -> None:
         self.tem, self.run, self.path, self.cell = tem, run, path, cell
         self.configurations, self.tuned, self.zero_loss = configurations, tuned, zero_loss
-        self.ledger, self.history, self.film = ledger, history, film
+        self.ledger, self.history, self.film, self.known = ledger, history, film, known
         self.scattering = Scattering(tem, cell, configurations, zero_loss)
         self.n_frames = len(ledger)
 
@@ -115,6 +116,7 @@ class TEMAcquisition(Acquisition):
             "frame_period_s": tem.exposures.period_s,
             "n_frames": self.n_frames,
             "contrast": "bright" if sign_of_contrast(optics, tem.energy_kev) > 0 else "dark",
+            **self.known,
         }
 
     # --- what frames are made of -----------------------------------------------------------
@@ -276,9 +278,9 @@ class TEMAcquisition(Acquisition):
         for moment, weights in self.scenes(i):
             spectrum = self._spectrum(parts, moment, self.lenses[i])
             total = total + spectrum * self._moved(dy_nm, dx_nm, weights)
-        if self.history is not None and self.history.fading:
+        if self.history is not None and self.history.fading is not None:
             ky, kx = self.scattering.band.frequencies
-            total = total * self.history.fading_amplitude(np.hypot(ky, kx), i)
+            total = total * self.history.fading.amplitude(np.hypot(ky, kx), i)
         dose = float(self.ledger.fluence_e_per_A2[i])
         if self.film is None or self.film.is_uniform:
             return self._at_pixels(total, dose)

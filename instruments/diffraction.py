@@ -289,7 +289,9 @@ class Diffraction(Column):
         ledger = self.ledger(setup.window)
         history = None
         if isinstance(specimen, Evolves):
-            history = specimen.history(setup.configurations.atoms, ledger, run)
+            history = specimen.history(
+                setup.configurations.atoms, setup.configurations.beyond_nm, ledger, run
+            )
             self._can_evolve(history)
         return DiffractionAcquisition(self, run, tuned, setup, specimen.known, ledger, history)
 
@@ -300,7 +302,7 @@ class Diffraction(Column):
                 "thicknesses_nm: patterns of several thicknesses come from one pass and have no "
                 "order in time; leave it away for a specimen that changes"
             )
-        if history.fading and self.has_probe:
+        if history.fading is not None and self.has_probe:
             raise ValueError(
                 f"mode: the fading of spots has no meaning for the disks of {self.mode}; take "
                 "saed or precession, or a process that acts on atoms"

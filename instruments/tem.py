@@ -122,11 +122,13 @@ class TEM(Column):
         if self.series is None:
             return
         steps, asked = len(self.series), self.exposures.n_frames
-        if "n_frames" not in self.exposures.model_fields_set:
+        listed = self.exposures.doses_e_per_A2 is not None
+        if "n_frames" not in self.exposures.model_fields_set and not listed:
             self.__dict__["exposures"] = self.exposures.model_copy(update={"n_frames": steps})
         elif asked % steps:
+            name = "doses_e_per_A2" if listed else "n_frames"
             raise ValueError(
-                f"exposures.n_frames ({asked}) is no multiple of the {steps} steps of the series; "
+                f"exposures.{name} ({asked}) is no multiple of the {steps} steps of the series; "
                 "leave it away for one exposure at each"
             )
         if self.series.beam_tilts_mrad is not None and self.beam_tilt_mrad != (0.0, 0.0):
@@ -222,7 +224,7 @@ class TEM(Column):
             made = "; make one first: sample.make(run)" if hasattr(specimen, "make") else ""
             raise ValueError(f"sample: a TEM needs a specimen made of atoms or fields{made}")
         schedule = self.exposures
-        ledger = schedule.ledger(self.energy_kev, Window.everywhere())
+        ledger = schedule.ledger(self.energy_kev, Window.everywhere(), "exposures.budget")
         path = self.drift.path(
             len(ledger), schedule.exposure_s, schedule.period_s, run.rng("drift")
         )
@@ -237,7 +239,10 @@ class TEM(Column):
             height, width = (n * self.camera.pixel_size_nm / 2 for n in self.camera.shape)
             film = specimen.film_motion(width, height, run)
         if film is not None:
-            margin_nm += film.largest_nm(float(ledger.cumulative_e_per_A2[-1]))
+            last = float(ledger.cumulative_e_per_A2[-1])
+            margin_nm += film.largest_nm(last)
+            across = np.linspace(-1.0, 1.0, 33)
+            film.warp_nm(width * across, height * across, last)  # refuses a film that folds
         cell = Cell.around(self.camera, path, margin_nm)
         configurations = Configurations.of(
             specimen,
@@ -256,7 +261,17 @@ class TEM(Column):
         ledger = replace(ledger, area=cell.window)
         history = None
         if isinstance(specimen, Evolves):
-            history = specimen.history(configurations.atoms, ledger, run)
+            history = specimen.history(configurations.atoms, configurations.beyond_nm, ledger, run)
         return TEMAcquisition(
-            self, run, path, cell, configurations, tuned, zero_loss, ledger, history, film
+            self,
+            run,
+            path,
+            cell,
+            configurations,
+            tuned,
+            zero_loss,
+            ledger,
+            history,
+            film,
+            specimen.known,
         )

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+import numpy.typing as npt
+from ase.data import chemical_symbols
+from pydantic import Field, field_validator
 
 from nanophantom.samples._family import Sample
 from nanophantom.samples.crystal import Crystal
 from nanophantom.simcore.atoms import Atoms, Window
 from nanophantom.simcore.beam_motion import BeamInducedMotion, MotionField
-from nanophantom.simcore.damage.fading import ContrastFading
+from nanophantom.simcore.damage.fading import ContrastFading, Faded
 from nanophantom.simcore.damage.kinetics import Kinetics, play
 from nanophantom.simcore.damage.processes import Amorphization, KnockOn, MassLoss
 from nanophantom.simcore.dose import Ledger
@@ -27,6 +29,7 @@ from nanophantom.simcore.models import member, one_of
 from nanophantom.simcore.runs import Run
 from nanophantom.simcore.specimens import FieldLayer, HasAtoms, HasFields, HasThickness, Specimen
 
+Floats = npt.NDArray[np.float64]
 Process = one_of(
     "process",
     KnockOn,
@@ -38,6 +41,9 @@ Process = one_of(
     Hopping,
     Sintering,
 )
+
+REACH_NM = 1.0
+"""The longest bond that can be asked for."""
 
 
 class Evolving(Sample):
@@ -53,6 +59,13 @@ class Evolving(Sample):
     bond_nm: float | None = Field(default=None, gt=0, le=1)
     """Atoms closer than this count as neighbours; none takes 1.3 times the median distance of
     nearest neighbours."""
+
+    @field_validator("of")
+    @classmethod
+    def _what_stays(cls, value: Sample) -> Sample:
+        if isinstance(value, Evolving):
+            raise ValueError("it evolves already; give all processes to one evolving sample")
+        return value
 
     @classmethod
     def small(cls) -> Self:
@@ -94,11 +107,26 @@ class EvolvingSpecimen(Specimen):
             raise AttributeError("exit_nm")
         return self.base.exit_nm
 
-    def history(self, atoms: Atoms, ledger: Ledger, run: Run) -> History:
-        """Play all processes for the atoms that an instrument has in its cell."""
+    def history(self, atoms: Atoms, beyond_nm: Floats | None, ledger: Ledger, run: Run) -> History:
+        """Play all processes for the atoms that an instrument has in its cell.
+
+        Raises
+        ------
+        ValueError
+            A process concerns an element that isn't there.
+        """
         processes: Sequence[Any] = self.recipe.processes
+        there = {chemical_symbols[z] for z in np.unique(atoms.numbers)}
+        for number, process in enumerate(processes):
+            named: set[str] = set(getattr(process, "displacement", ()))
+            named |= set(getattr(process, "elements", ()))
+            for missing in sorted(named - there):
+                raise ValueError(
+                    f"sample.processes.{number}: there is no {missing} in view, only "
+                    f"{', '.join(sorted(there))}; leave it out"
+                )
         kinetics = [p for p in processes if isinstance(p, Kinetics)]
-        log = play(atoms, kinetics, ledger, run, self.recipe.bond_nm)
+        log = play(atoms, kinetics, ledger, run, self.recipe.bond_nm, beyond_nm)
         truths: dict[str, Table] = {}
         for number, process in enumerate(processes):
             if isinstance(process, Hopping | Sintering):
@@ -112,7 +140,8 @@ class EvolvingSpecimen(Specimen):
             for number, process in enumerate(processes)
             if isinstance(process, Rotation | RisingBFactor)
         )
-        fading = tuple(p.over(ledger) for p in processes if isinstance(p, ContrastFading))
+        causes = [p for p in processes if isinstance(p, ContrastFading)]
+        fading = Faded.of(causes, ledger) if causes else None
         return History(
             atoms=atoms, ledger=ledger, log=log, drives=drives, fading=fading, truths=truths
         )

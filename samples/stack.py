@@ -16,6 +16,7 @@ from nanophantom.samples.amorphous_film import AmorphousFilm
 from nanophantom.samples.crystal import Crystal
 from nanophantom.simcore.atoms import Atoms, Window
 from nanophantom.simcore.fields import Table
+from nanophantom.simcore.history import Evolves
 from nanophantom.simcore.models import member
 from nanophantom.simcore.runs import Run
 from nanophantom.simcore.specimens import (
@@ -87,6 +88,11 @@ def stacked(
     entrance = 0.0
     layers = []
     for index, (specimen, kind) in enumerate(zip(specimens, kinds, strict=True)):
+        if isinstance(specimen, Evolves):
+            raise ValueError(
+                f"layers.{index}: an evolving sample can't be a layer; make the stack what "
+                "evolves: kind evolving, of: {kind: stack, ...}"
+            )
         if not isinstance(specimen, HasThickness):
             raise ValueError(
                 f"layers.{index}: a sample of kind {kind!r} doesn't know its thickness (exit_nm) "

@@ -11,11 +11,11 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 import numpy as np
 import yaml
-from pydantic import ValidationError
+from pydantic import Tag, ValidationError
 
 from nanophantom.scenarios.scenario import Scenario
 from nanophantom.simcore import units
@@ -323,11 +323,11 @@ def explain(error: ValidationError, data: Any, model: type[Model] = Scenario) ->
         loc = tuple(problem["loc"])
         if problem["type"] == "too_short" and loc in inside:
             continue  # its entries were wrong, and none was left to count
-        where = ".".join(str(part) for part in loc) or "recipe"
+        where = _follow(model, data, loc)[1] or "recipe"
         kind, given = problem["type"], problem.get("input")
         context = problem.get("ctx", {})
         if kind == "extra_forbidden":
-            owner = _model_at(model, data, loc[:-1])
+            owner, _ = _follow(model, data, loc[:-1])
             known = dict(owner.model_fields) if owner else {}
             lines.append(f"{where}: unknown key{did_you_mean(str(loc[-1]), known)}")
         elif kind == "missing":
@@ -386,23 +386,57 @@ def _shown(given: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _model_at(model: type[Model], data: Any, loc: tuple[Any, ...]) -> type[Model] | None:
-    """Follow a path through the models, choosing kinds as the data does."""
+def _follow(model: type[Model], data: Any, loc: tuple[Any, ...]) -> tuple[type[Model] | None, str]:
+    """Follow a path through the models, choosing kinds and members of unions as the data does.
+
+    Returns
+    -------
+    tuple
+        The model there (None if it isn't known), and the path as a recipe would write it: pydantic
+        puts the name of a union's member into it, which no recipe has.
+    """
+    annotation: Any = model
+    written = []
     for key in loc:
-        field = model.model_fields.get(str(key))
-        data = data.get(key) if isinstance(data, Mapping) else None
-        if field is None:
-            return None
-        annotation: Any = field.annotation
+        if isinstance(key, int):
+            written.append(str(key))
+            data = data[key] if isinstance(data, list | tuple) and key < len(data) else None
+            inside = get_args(annotation)
+            annotation = inside[0] if get_origin(annotation) is tuple else None
+        elif isinstance(annotation, type) and issubclass(annotation, Model):
+            written.append(str(key))
+            field = annotation.model_fields.get(str(key))
+            data = data.get(key) if isinstance(data, Mapping) else None
+            annotation = None if field is None else field.annotation
+        else:
+            member = _member_called(annotation, str(key))
+            if member is None:
+                written.append(str(key))
+            annotation = member
+        annotation = _bare(annotation)
         if isinstance(annotation, type) and issubclass(annotation, Family):
+            kind = data.get("kind") if isinstance(data, Mapping) else None
             try:
-                annotation = annotation.of_kind(str((data or {}).get("kind")))
+                annotation = annotation.of_kind(str(kind))
             except ValueError:
-                return None
-        if not (isinstance(annotation, type) and issubclass(annotation, Model)):
-            return None
-        model = annotation
-    return model
+                annotation = None
+    known = isinstance(annotation, type) and issubclass(annotation, Model)
+    return annotation if known else None, ".".join(written)
+
+
+def _bare(annotation: Any) -> Any:
+    """Return what an annotation is about, without its metadata."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return annotation
+
+
+def _member_called(union: Any, tag: str) -> Any:
+    """Return the member of a union that a tag names; None if there is none."""
+    for member in get_args(union):
+        if any(isinstance(m, Tag) and m.tag == tag for m in get_args(member)[1:]):
+            return _bare(member)
+    return None
 
 
 # --- writing -------------------------------------------------------------------------------

@@ -96,8 +96,15 @@ class Ledger:
         times = np.concatenate([[self.first_electron_s], times])
         return np.asarray(np.interp(t_s, times, np.concatenate([[0.0], known])))
 
-    def within(self, budget: DoseBudget) -> Self:
+    def within(self, budget: DoseBudget, where: str = "budget") -> Self:
         """Return the exposures that a budget allows, all before the first that it doesn't.
+
+        Parameters
+        ----------
+        budget
+            The limits.
+        where
+            Name of the field that sets them, for messages.
 
         Raises
         ------
@@ -125,8 +132,8 @@ class Ledger:
         )
         if first == 0:
             raise ValueError(
-                f"exposures.budget: {reached}, so there is nothing to record; lower the dose of "
-                "the first exposure or raise the budget"
+                f"{where}: {reached}, so there is nothing to record; lower the dose of the first "
+                "exposure or raise the budget"
             )
         return replace(
             self,

@@ -106,6 +106,10 @@ class Fading(Protocol):
         """Return what is left of amplitudes, averaged over an exposure; 1 at k = 0."""
         ...
 
+    def intensity(self, k_per_A: Floats, frame: int) -> Floats:
+        """Return what is left of intensities, averaged over an exposure; 1 at k = 0."""
+        ...
+
 
 class Moment(NamedTuple):
     """A state of the specimen; the beginning is ``Moment(0, None)``."""
@@ -151,14 +155,14 @@ class History:
     drives
         What changes without steps, applied after the events.
     fading
-        Losses of contrast that act on images and diffraction patterns.
+        A loss of contrast that acts on images and diffraction patterns.
     """
 
     atoms: Atoms
     ledger: Ledger
     log: EventLog
     drives: tuple[Drive, ...] = ()
-    fading: tuple[Fading, ...] = ()
+    fading: Fading | None = None
     truths: Mapping[str, Table] = field(default_factory=dict)
     """Further tables of truth by name: sites between which atoms hop, the law of a neck."""
 
@@ -228,13 +232,6 @@ class History:
             scenes.append((moment, np.asarray(weights)))
         return scenes
 
-    def fading_amplitude(self, k_per_A: Floats, frame: int) -> Floats:
-        """Return what all fadings leave of the amplitudes in a frame."""
-        left = np.ones_like(k_per_A)
-        for law in self.fading:
-            left *= law.amplitude(k_per_A, frame)
-        return left
-
     def outline(self) -> dict[str, str]:
         """Return one line on every table of `tables`."""
         return {name: OUTLINE.get(name, "") for name in self.tables(np.zeros(3))}
@@ -279,12 +276,11 @@ class History:
             driven |= dict(drive.table(middle, fluence))
         if driven:
             tables["evolution"] = {"frame": np.arange(len(ledger)), "t_s": middle, **driven}
-        if self.fading:
+        if self.fading is not None:
             k = np.geomspace(0.02, 2.0, 101)
             tables["fading"] = {
                 "k_per_A": k,
-                "critical_dose_e_per_A2": 1.0
-                / np.sum([1.0 / law.critical_dose(k) for law in self.fading], axis=0),
+                "critical_dose_e_per_A2": self.fading.critical_dose(k),
             }
         return {**tables, **self.truths}
 
@@ -302,8 +298,20 @@ class Moves(NamedTuple):
 class Evolves(Protocol):
     """A specimen that changes while it is looked at, by itself or by the beam."""
 
-    def history(self, atoms: Atoms, ledger: Ledger, run: Run) -> History:
-        """Return what becomes of those of its atoms that an instrument has in its cell."""
+    def history(self, atoms: Atoms, beyond_nm: Floats | None, ledger: Ledger, run: Run) -> History:
+        """Return what becomes of those of its atoms that an instrument has in its cell.
+
+        Parameters
+        ----------
+        atoms
+            As they stand in the cell.
+        beyond_nm
+            Places (n, 3) of atoms just outside, which stay and are neighbours of those inside.
+        ledger
+            Dose and time.
+        run
+            Address of the random streams.
+        """
         ...
 
     def film_motion(

@@ -60,8 +60,11 @@ class Exposures(Model):
         """Time from one opening of the shutter to the next."""
         return self.exposure_s + self.dead_time_s
 
-    def ledger(self, energy_kev: float, area: Window) -> Ledger:
-        """Return what falls on the specimen, exposure by exposure, as far as the budget allows."""
+    def ledger(self, energy_kev: float, area: Window, budget: str = "budget") -> Ledger:
+        """Return what falls on the specimen, exposure by exposure, as far as the budget allows.
+
+        `budget` is the name of the field that sets it, for messages.
+        """
         n = self.n_frames
         planned = Ledger(
             start_s=np.arange(n, dtype=np.float64) * self.period_s,
@@ -71,7 +74,7 @@ class Exposures(Model):
             area=area,
             before_e_per_A2=self.before_e_per_A2,
         )
-        return planned.within(self.budget)
+        return planned.within(self.budget, budget)
 
 
 class Series(Model):

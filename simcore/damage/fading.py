@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
@@ -14,6 +15,7 @@ from nanophantom.simcore.damage.radiolysis import (
     FadingLaw,
     accumulated_damage,
     arrhenius_factor,
+    effective_fluence,
 )
 from nanophantom.simcore.damage.sensitivity import sensitivity
 from nanophantom.simcore.damage.stopping import VoltageLaw, voltage_scale
@@ -25,6 +27,9 @@ Positive = Annotated[float, Field(gt=0)]
 
 VITRIFIED = "vitrified protein"
 FREQUENCIES_PER_A = np.concatenate([[0.0], np.geomspace(0.005, 4.0, 400)])
+PARTS = 8
+"""Of an exposure; in each of them the logarithm of what is left is a straight line, which is exact
+unless damage heals."""
 
 
 class ContrastFading(Model):
@@ -78,6 +83,13 @@ class ContrastFading(Model):
                 f"spacings_nm has {len(self.spacings_nm)} values and critical_doses_e_per_A2 "
                 f"{len(self.critical_doses_e_per_A2)}; give one dose for each spacing"
             )
+        if self.amplitude_e_per_A2 and self.critical_dose_e_per_A2 is None:
+            raise ValueError(
+                "amplitude_e_per_A2 belongs to the power law; give its floor "
+                "critical_dose_e_per_A2 too, or leave it away"
+            )
+        if len(set(self.spacings_nm)) < len(self.spacings_nm):
+            raise ValueError("spacings_nm names a spacing twice; give each one dose")
         if self.repair_hz and self.threshold_rate_e_per_A2_s:
             raise ValueError("repair_hz and threshold_rate_e_per_A2_s are two forms; give one")
         if self.material is not None:
@@ -110,23 +122,29 @@ class ContrastFading(Model):
             )
         return law.scaled(factor)
 
-    def over(self, ledger: Ledger) -> Faded:
-        """Return what is left of each frequency in every exposure."""
-        law = self.law(ledger.energy_kev)
-        k = FREQUENCIES_PER_A[1:]
-        stretches = list(segments(ledger))
-        edges = np.array([s[0] for s in stretches] + [stretches[-1][1]])
-        flux = np.array([s[2] for s in stretches])
-        sensitivities = 1.0 / law.critical_dose(k)
-        kind: Literal["competing", "threshold"] = "competing"
-        repair = np.full(len(k), self.repair_hz)
-        if self.threshold_rate_e_per_A2_s:
-            kind, repair = "threshold", self.threshold_rate_e_per_A2_s * sensitivities
-        damage = accumulated_damage(edges, flux, sensitivities, repair, kind)
-        left = np.sqrt(1.0 - damage)
-        begins = np.searchsorted(edges, ledger.start_s - 1e-9)
-        ends = np.searchsorted(edges, ledger.end_s - 1e-9)
-        return Faded(law, logarithmic_mean(left[begins], left[ends]))
+    def exponents(self, energy_kev: float, edges_s: Floats, flux_e_per_A2_s: Floats) -> Floats:
+        """Return -ln of what is left of the intensities, at the edges of times of constant flux.
+
+        Parameters
+        ----------
+        energy_kev
+            Beam energy.
+        edges_s : (n + 1,)
+            Times.
+        flux_e_per_A2_s : (n,)
+            Flux between them.
+
+        Returns
+        -------
+        (n + 1, frequencies)
+            At `FREQUENCIES_PER_A` but the first.
+        """
+        sensitivities = 1.0 / self.law(energy_kev).critical_dose(FREQUENCIES_PER_A[1:])
+        if self.repair_hz:
+            damage = accumulated_damage(edges_s, flux_e_per_A2_s, sensitivities, self.repair_hz)
+            return np.asarray(-np.log(np.maximum(1.0 - damage, 1e-15)))
+        counted = effective_fluence(edges_s, flux_e_per_A2_s, self.threshold_rate_e_per_A2_s)
+        return np.asarray(counted[:, None] * sensitivities)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,30 +153,70 @@ class Faded:
 
     Attributes
     ----------
-    law
-        Its critical doses.
-    amplitudes
-        What is left of the amplitudes in each exposure, at `FREQUENCIES_PER_A` but the first.
+    laws
+        Critical doses of all that fades it.
+    amplitudes, intensities
+        What is left of both, averaged over each exposure, at `FREQUENCIES_PER_A` but the first.
     """
 
-    law: FadingLaw
+    laws: tuple[FadingLaw, ...]
     amplitudes: Floats
+    intensities: Floats
+
+    @classmethod
+    def of(cls, causes: Sequence[ContrastFading], ledger: Ledger) -> Self:
+        """Let everything that fades a specimen act at once; what is left multiplies."""
+        edges, flux, opened = _parted(ledger)
+        exponents = np.zeros((len(edges), len(FREQUENCIES_PER_A) - 1))
+        for cause in causes:
+            exponents += cause.exponents(ledger.energy_kev, edges, flux)
+        amplitudes, intensities = (
+            np.stack([mean_left(power * exponents[i : i + PARTS + 1]) for i in opened])
+            for power in (0.5, 1.0)
+        )
+        laws = tuple(cause.law(ledger.energy_kev) for cause in causes)
+        return cls(laws, amplitudes, intensities)
 
     def critical_dose(self, k_per_A: Floats) -> Floats:
         """Return the critical dose, e/Å^2."""
-        return self.law.critical_dose(k_per_A)
+        return np.asarray(1.0 / np.sum([1.0 / law.critical_dose(k_per_A) for law in self.laws], 0))
 
     def amplitude(self, k_per_A: Floats, frame: int) -> Floats:
         """Return what is left of the amplitudes in a frame; the mean brightness stays."""
-        table = np.concatenate([[1.0], self.amplitudes[frame]])
-        left = np.interp(k_per_A, FREQUENCIES_PER_A, table)
-        left[(k_per_A > 0) & (k_per_A < FREQUENCIES_PER_A[1])] = table[1]
-        return np.asarray(left)
+        return _at(k_per_A, self.amplitudes[frame])
+
+    def intensity(self, k_per_A: Floats, frame: int) -> Floats:
+        """Return what is left of the intensities in a frame."""
+        return _at(k_per_A, self.intensities[frame])
 
 
-def logarithmic_mean(begin: Floats, end: Floats) -> Floats:
-    """Return the mean over an interval of what decays exponentially from one value to another."""
-    ratio = np.log(np.maximum(begin, 1e-300) / np.maximum(end, 1e-300))
-    steep = np.abs(ratio) > 1e-6
-    mean = np.where(steep, (begin - end) / np.where(steep, ratio, 1.0), (begin + end) / 2)
-    return np.asarray(mean)
+def _parted(ledger: Ledger) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
+    """Divide exposures into equal parts: edges (s), flux between, where exposures begin."""
+    edges, fluxes = [], []
+    for begin, end, flux in segments(ledger):
+        n = PARTS if flux > 0 else 1
+        edges.append(np.linspace(begin, end, n, endpoint=False))
+        fluxes += [flux] * n
+    every = np.concatenate([*edges, ledger.end_s[-1:]])
+    return every, np.array(fluxes), np.searchsorted(every, ledger.start_s - 1e-9)
+
+
+def mean_left(exponents: Floats) -> Floats:
+    """Return the mean of exp(-exponent) over time.
+
+    Parameters
+    ----------
+    exponents : (parts + 1, n)
+        At the edges of equal parts of the time, straight between them.
+    """
+    rise = np.diff(exponents, axis=0)
+    flat = np.abs(rise) < 1e-6
+    part = np.where(flat, 1.0 - rise / 2, -np.expm1(-rise) / np.where(flat, 1.0, rise))
+    return np.asarray((np.exp(-exponents[:-1]) * part).mean(axis=0))
+
+
+def _at(k_per_A: Floats, left: Floats) -> Floats:
+    """Interpolate between `FREQUENCIES_PER_A`; at k = 0 nothing is lost."""
+    found = np.interp(k_per_A, FREQUENCIES_PER_A, np.concatenate([[1.0], left]))
+    found[(k_per_A > 0) & (k_per_A < FREQUENCIES_PER_A[1])] = left[0]
+    return np.asarray(found)

@@ -100,6 +100,7 @@ def play(
     ledger: Ledger,
     run: Run,
     bond_nm: float | None = None,
+    beyond_nm: Floats | None = None,
 ) -> EventLog:
     """Play all processes over all exposures and the times between them.
 
@@ -116,6 +117,9 @@ def play(
     bond_nm
         Atoms closer than this are neighbours; none takes 1.3 times the median distance of
         nearest neighbours.
+    beyond_nm
+        Positions (n, 3) of atoms beyond the cell: they stay, and are neighbours of those at its
+        border, which would else count as an edge of the specimen.
 
     Raises
     ------
@@ -125,7 +129,7 @@ def play(
     names = tuple(dict.fromkeys(p.process for p in processes))
     if not processes or not len(atoms):
         return EventLog.of([], names)
-    world = _World(atoms, processes, ledger.energy_kev, run, bond_nm)
+    world = _World(atoms, processes, ledger.energy_kev, run, bond_nm, beyond_nm)
     beamed = _in_area(atoms.positions_nm, ledger)
     rows: list[tuple[float, int, npt.ArrayLike, int]] = []
     for begin, end, flux in segments(ledger):
@@ -169,6 +173,7 @@ class _World:
         energy_kev: float,
         run: Run,
         bond_nm: float | None,
+        beyond_nm: Floats | None,
     ) -> None:
         positions = atoms.positions_nm.copy()
         tree = cKDTree(positions)
@@ -176,14 +181,16 @@ class _World:
             nearest = tree.query(positions, k=2)[0][:, 1] if len(positions) > 1 else [0.1]
             bond_nm = BOND_FACTOR * float(np.median(nearest))
         self.bond_nm, self.processes, self.energy_kev = bond_nm, processes, energy_kev
+        self.beyond = cKDTree(np.empty((0, 3)) if beyond_nm is None else beyond_nm)
         pairs = tree.query_pairs(bond_nm, output_type="ndarray")
+        bonds = np.bincount(pairs.ravel(), minlength=len(positions))
         self.sites = Sites(
             numbers=atoms.numbers,
             groups=atoms.groups,
             group_names=atoms.group_names,
             homes_nm=atoms.positions_nm,
             positions_nm=positions,
-            coordination=np.bincount(pairs.ravel(), minlength=len(positions)).astype(np.int64),
+            coordination=(bonds + self._beyond(positions)).astype(np.int64),
             there=np.ones(len(positions), bool),
         )
         self.keys = [
@@ -242,6 +249,11 @@ class _World:
         near[atom] = False
         return np.flatnonzero(near)
 
+    def _beyond(self, positions_nm: Floats) -> Ints:
+        """Return how many neighbours beyond the cell some places have."""
+        found = self.beyond.query_ball_point(positions_nm, self.bond_nm, return_length=True)
+        return np.asarray(found, np.int64)
+
     def _loosen(self, atom: int) -> None:
         self.sites.coordination[self._neighbours(atom)] -= 1
         self.sites.coordination[atom] = 0
@@ -249,4 +261,4 @@ class _World:
     def _bind(self, atom: int) -> None:
         near = self._neighbours(atom)
         self.sites.coordination[near] += 1
-        self.sites.coordination[atom] = len(near)
+        self.sites.coordination[atom] = len(near) + self._beyond(self.sites.positions_nm[atom])

@@ -18,6 +18,7 @@ from nanophantom.simcore.streams import numbers_of_places
 
 Floats = npt.NDArray[np.float64]
 Energy = Annotated[float, Field(gt=0, le=1000)]
+Neighbours = Annotated[int, Field(ge=0, le=63)]
 
 BARN_A2 = 1e-8
 RESIDUE_KEY = np.uint64(0x5EED)
@@ -29,7 +30,7 @@ class SiteEnergies(Model):
 
     energy_ev: Energy
     """Where nothing else is said."""
-    by_coordination_ev: dict[int, Energy] = Field(default_factory=dict)
+    by_coordination_ev: dict[Neighbours, Energy] = Field(default_factory=dict)
     """Of atoms with this many neighbours: {2: 14.0} for the edge of a sheet of carbon."""
 
 
@@ -166,7 +167,9 @@ class PerDose(Kinetics):
 class Amorphization(PerDose):
     """Radiolysis breaks bonds: a site jumps once to a random place nearby and is disordered.
 
-    Sites that scatter in step fall as f = exp(-N / N_c), so Bragg intensities fall as f^2.
+    Sites that scatter in step fall as f = exp(-N / N_c), so Bragg intensities fall as f^2. That
+    holds where 2 pi^2 u^2 / d^2 is well above 1 (u the displacement, d the spacing): sites that
+    moved by less than a spacing still scatter partly in step.
     """
 
     process: Literal["amorphization"] = "amorphization"
@@ -176,7 +179,7 @@ class Amorphization(PerDose):
     def concerned(self, sites: Sites) -> npt.NDArray[np.bool_]:
         """Say which sites are still where they began; the others are disordered already."""
         intact = (sites.positions_nm == sites.homes_nm).all(axis=1)
-        return super().concerned(sites) & intact
+        return np.asarray(super().concerned(sites) & intact)
 
     def fate(self, sites: Sites, atom: int, uniform: Floats) -> Floats:
         """Return a place nearby, normally distributed about the old one."""

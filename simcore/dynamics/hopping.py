@@ -56,7 +56,7 @@ class Hopping(Model):
     """Hops that the beam drives: one for so many electrons per area; none: the beam drives none."""
     least_neighbours: int = Field(default=2, ge=1, le=12)
     """Neighbours that a site needs to hold: atoms, or columns that touch at least half of one.
-    Only the lattice counts, not a support. Whole columns leave a complete particle by 1 alone."""
+    Only the lattice counts, not a support. From a closed shell no column comes away by 2."""
 
     @model_validator(mode="after")
     def _hops_at_all(self) -> Hopping:

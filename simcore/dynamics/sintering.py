@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Literal, NamedTuple
 
@@ -75,6 +76,11 @@ class Sintering(Model):
         key = rng.integers(0, 2**64, dtype=np.uint64)
         contact = Contact.of(atoms, self.groups)
         touching = contact.neck_nm(atoms.positions_nm[contact.atoms]) / contact.particle_nm
+        if touching >= 1:
+            raise ValueError(
+                f"sample.processes: {self.groups[0]!r} and {self.groups[1]!r} touch over their "
+                "whole width already; choose parts that touch at a point or a facet"
+            )
         start = touching if self.initial_neck is None else self.initial_neck
         law = Growth(self.time_s, self.exponent, contact.particle_nm, start)
         end = float(ledger.end_s[-1])
@@ -234,6 +240,27 @@ class Contact:
         """Return how far places lie from the axis."""
         return np.asarray(np.linalg.norm(self.across(positions_nm), axis=1))
 
+    def bicrystal(self, radius_nm: float, height_nm: float) -> Floats:
+        """Return the sites of both lattices, each on its side of the contact plane, (m, 3).
+
+        Sites of the second that have no room beside those of the first are left out: a grain
+        boundary.
+
+        Parameters
+        ----------
+        radius_nm, height_nm
+            How far they lie from the axis and from the plane at most.
+        """
+        halves: list[Floats] = []
+        for number, (cell, origin) in enumerate(zip(self.cells_nm, self.origins_nm, strict=True)):
+            sites = lattice_within(cell, origin, self.middle_nm, np.hypot(radius_nm, height_nm))
+            along = self.along(sites)
+            inside = (self.radius_of(sites) <= radius_nm) & (np.abs(along) <= height_nm)
+            halves.append(sites[inside & ((along > 0) == bool(number))])
+        one, two = halves
+        room = cKDTree(one).query(two)[0] > ROOM * self.bond_nm
+        return np.concatenate([one, two[room]])
+
     def crevice(self, positions_nm: Floats, radius_nm: float) -> Floats:
         """Return the free sites between the particles, up to a radius about the axis, (m, 3).
 
@@ -244,20 +271,13 @@ class Contact:
         radius_nm
             Largest distance from the axis.
         """
-        taken = positions_nm
-        found = []
         mine = positions_nm[self.atoms]
-        for number, (cell, origin) in enumerate(zip(self.cells_nm, self.origins_nm, strict=True)):
-            # at a distance x from the axis the gap between two spheres is less than 2 x wide
-            sites = lattice_within(cell, origin, self.middle_nm, np.sqrt(2) * radius_nm)
-            sites = sites[(self.along(sites) > 0) == bool(number)]
-            sites = sites[self.radius_of(sites) <= radius_nm]
-            sites = sites[cKDTree(taken).query(sites)[0] > ROOM * self.bond_nm]
-            between = self._in_line(sites, mine[~self.second], -1)
-            between &= self._in_line(sites, mine[self.second], +1)
-            found.append(sites[between])
-            taken = np.concatenate([taken, sites[between]])
-        return np.concatenate(found)
+        # at a distance x from the axis the gap between two spheres is less than 2 x wide
+        sites = self.bicrystal(radius_nm, radius_nm)
+        sites = sites[cKDTree(positions_nm).query(sites)[0] > ROOM * self.bond_nm]
+        between = self._in_line(sites, mine[~self.second], -1)
+        between &= self._in_line(sites, mine[self.second], +1)
+        return np.asarray(sites[between])
 
     def _in_line(self, sites: Floats, particle: Floats, side: int) -> npt.NDArray[np.bool_]:
         """Say which sites have an atom of a particle on one side, in line with them."""
@@ -270,14 +290,21 @@ class Contact:
         )
 
     def neck_nm(self, positions_nm: Floats) -> float:
-        """Return the radius of a disc of as many atoms as lie at the contact plane.
+        """Return the radius of the disc that as many atoms fill as lie at the contact plane.
 
-        Atoms count the less the farther they are from the plane, 0 from one bond on: as many
-        as a layer of unit weight, one bond thick, would hold.
+        Atoms count the less the farther they are from the plane, from 1 to 0 at one bond. A
+        contact narrower than sqrt(bond R) looks wider, by what bulges beside it.
         """
-        weight = np.maximum(1 - np.abs(self.along(positions_nm)) / self.bond_nm, 0.0)
-        volume = np.mean([abs(np.linalg.det(cell)) for cell in self.cells_nm])
-        return float(np.sqrt(weight.sum() * volume / (np.pi * self.bond_nm)))
+        return float(np.sqrt(self._weight(positions_nm) / (np.pi * self.density_per_nm2)))
+
+    @cached_property
+    def density_per_nm2(self) -> float:
+        """Atoms per area, weighted alike, of a boundary without end between both lattices."""
+        wide = max(self.particle_nm, 10 * self.bond_nm)
+        return self._weight(self.bicrystal(wide, self.bond_nm)) / (np.pi * wide**2)
+
+    def _weight(self, positions_nm: Floats) -> float:
+        return float(np.maximum(1 - np.abs(self.along(positions_nm)) / self.bond_nm, 0.0).sum())
 
 
 class _Travellers:
@@ -286,7 +313,8 @@ class _Travellers:
     def __init__(self, positions_nm: Floats, contact: Contact, key: np.uint64) -> None:
         self.atoms = contact.atoms
         mine = positions_nm[self.atoms]
-        self.pairs = cKDTree(mine).query_ball_point(mine, NEIGHBOURS * contact.bond_nm)
+        self.homes = cKDTree(mine)
+        self.pairs = self.homes.query_ball_point(mine, NEIGHBOURS * contact.bond_nm)
         self.neighbours = np.array([len(near) - 1 for near in self.pairs])
         self.far_nm = np.linalg.norm(mine - contact.middle_nm, axis=1)
         self.lot = numbers_of_places(10.0 * mine, key, 2)[:, 1]
@@ -306,6 +334,7 @@ class _Travellers:
         atom = int(free[rank[0]])
         self.here[atom] = False
         self.neighbours[self.pairs[atom]] -= 1
+        self.neighbours[self.homes.query_ball_point(site, NEIGHBOURS * self.contact.bond_nm)] += 1
         return int(self.atoms[atom])
 
 

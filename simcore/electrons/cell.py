@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from nanophantom.simcore import fft
 from nanophantom.simcore.atoms import Atoms, Window
@@ -15,6 +16,8 @@ from nanophantom.simcore.fields import Array
 from nanophantom.simcore.specimens import HasAtoms
 
 LARGEST_CELL_PX = 20_000
+BEYOND_NM = 0.5
+"""Atoms so far outside the cell count as neighbours of those inside."""
 
 
 class Raster(Protocol):
@@ -102,16 +105,33 @@ class Cell:
 
         Positions are in specimen coordinates (nm, origin at the centre of the view).
         """
-        window = self.window
         if tilt_mrad == (0.0, 0.0):
-            return specimen.atoms_within(window)
+            return specimen.atoms_within(self.window)
+        turned = self._turned(specimen, tilt_mrad)
+        x, y, _ = turned.positions_nm.T
+        return turned.select(self.window.holds(x, y))
+
+    def places_beyond(
+        self, specimen: HasAtoms, tilt_mrad: tuple[float, float]
+    ) -> npt.NDArray[np.float64]:
+        """Return where atoms stand just outside the cell, (n, 3): neighbours of those inside."""
+        if tilt_mrad == (0.0, 0.0):
+            around = specimen.atoms_within(self.window.grown(BEYOND_NM))
+        else:
+            around = self._turned(specimen, tilt_mrad)
+        x, y, _ = around.positions_nm.T
+        near = self.window.grown(BEYOND_NM).holds(x, y) & ~self.window.holds(x, y)
+        return np.asarray(around.positions_nm[near])
+
+    def _turned(self, specimen: HasAtoms, tilt_mrad: tuple[float, float]) -> Atoms:
+        """Return all atoms that a rotation of the stage may bring into the cell, rotated."""
+        window = self.window
         depth = depth_nm(specimen.atoms_within(window))
         sine = math.sin(max(abs(t) for t in tilt_mrad) * 1e-3)
         slack = (1 / math.sqrt(1 - sine**2) - 1) * max(window.width_nm, window.height_nm)
-        atoms = specimen.atoms_within(window.grown(depth * sine + slack + 0.1))
-        rotated = _tilted(atoms, tilt_mrad)
-        x, y = rotated.positions_nm[:, 0], rotated.positions_nm[:, 1]
-        return rotated.select(window.holds(x, y))
+        return _tilted(
+            specimen.atoms_within(window.grown(depth * sine + slack + BEYOND_NM)), tilt_mrad
+        )
 
     def crop(self, image: Array) -> Array:
         """Cut the camera's view out of the cell."""

@@ -25,6 +25,7 @@ from nanophantom.simcore.electrons.multislice import Step
 from nanophantom.simcore.electrons.potential import PotentialBuilder
 from nanophantom.simcore.electrons.settings import Multislice
 from nanophantom.simcore.electrons.slicing import SLICE_THICKNESS_A, Slice, slice_atoms
+from nanophantom.simcore.history import Evolves
 from nanophantom.simcore.runs import Run
 from nanophantom.simcore.specimens import FieldLayer, HasAtoms, HasFields, Specimen
 
@@ -55,6 +56,8 @@ class Configurations:
         Where the phonons' streams begin.
     beginning
         The atoms at the beginning, of a specimen that has changed since; its slices stay.
+    beyond_nm
+        Places just outside the cell where atoms stand, shape (n, 3), of a specimen that changes.
     """
 
     atoms: Atoms
@@ -65,6 +68,7 @@ class Configurations:
     energy_kev: float
     run: Run
     beginning: Atoms | None = None
+    beyond_nm: Floats | None = None
 
     @classmethod
     def of(
@@ -84,9 +88,11 @@ class Configurations:
         ValueError
             The specimen has neither atoms nor fields there, or can't be turned.
         """
-        atoms = Atoms.of([], [], [], "nothing")
+        atoms, beyond = Atoms.of([], [], [], "nothing"), None
         if isinstance(specimen, HasAtoms):
             atoms = cell.atoms_of(specimen, stage_tilt_mrad)
+            if isinstance(specimen, Evolves):
+                beyond = cell.places_beyond(specimen, stage_tilt_mrad)
         layers: tuple[FieldLayer, ...] = ()
         if isinstance(specimen, HasFields):
             y0, x0 = cell.corner_nm
@@ -105,7 +111,7 @@ class Configurations:
                 else "sample: an electron microscope needs a specimen made of atoms or fields"
             )
         _check_ions(atoms, settings.ionic_charges)
-        return cls(atoms, layers, cell.corner_nm, grid, settings, energy_kev, run)
+        return cls(atoms, layers, cell.corner_nm, grid, settings, energy_kev, run, beyond_nm=beyond)
 
     def changed(self, atoms: Atoms) -> Configurations:
         """Return the configurations of the same specimen with its atoms changed.
@@ -230,9 +236,7 @@ class Configurations:
             for before, after in itertools.pairwise(planes)
         ]
         where = np.searchsorted(borders, positions_A[:, 2])
-        slices = [
-            Slice(plane.z_A, np.flatnonzero(where == i)) for i, plane in enumerate(planes)
-        ]
+        slices = [Slice(plane.z_A, np.flatnonzero(where == i)) for i, plane in enumerate(planes)]
         return [plane for plane in slices if len(plane.atoms)]
 
     def _slabs(self, configuration: int) -> Iterator[_Plane]:
