@@ -5,48 +5,21 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from nanophantom.scenarios.parts import Progress
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-WRONG_REQUEST, FAILED = 2, 1
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-set_option = click.option(
-    "--set",
-    "changes",
-    multiple=True,
-    metavar="PATH=VALUE",
-    help='Change one field, e.g. instrument.optics.defocus_nm=-8 (or ="-80 Å").',
+from nanophantom import cli_training
+from nanophantom.cli_common import (
+    FAILED,
+    existing_folder,
+    json_option,
+    progress_bars,
+    refusing,
+    seed_option,
+    set_option,
 )
-seed_option = click.option("--seed", type=click.IntRange(min=0), help="Root seed.")
-existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
-
-
-@contextmanager
-def refusing() -> Iterator[None]:
-    """Turn a refusal into lines on stderr and exit code 2; a failure of the system into 1."""
-    try:
-        yield
-    except ValueError as problem:
-        for line in str(problem).splitlines():
-            click.echo(f"error: {line}", err=True)
-        sys.exit(WRONG_REQUEST)
-    except OSError as problem:
-        where = f" ({problem.filename})" if problem.filename else ""
-        click.echo(f"failed: {problem.strerror or problem}{where}", err=True)
-        sys.exit(FAILED)
-    except (MemoryError, RuntimeError) as problem:
-        click.echo(f"failed: {problem or type(problem).__name__}", err=True)
-        sys.exit(FAILED)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -174,7 +147,7 @@ def run(
             for note in plan.acquisition.notes:
                 click.echo(note, err=True)
         try:
-            with _progress(quiet) as progress:
+            with progress_bars(quiet) as progress:
                 runner.make(plan, workers=workers, progress=progress)
                 scores = grade.grade_folder(plan.out, progress=progress)
                 page = report.write(plan.out)
@@ -200,45 +173,6 @@ def run(
         click.echo(f"dataset  {plan.out}\nreport   {page}")
 
 
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Progress]:
-    """Yield a callback ``(what, done, total)`` that draws bars with rate and time left."""
-    if quiet:
-        yield lambda what, done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    bars = Progress(
-        TextColumn("{task.description:<12}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-    with bars:
-        known: dict[str, Any] = {}
-
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in known:
-                known[what] = bars.add_task(what, total=total, rate="")
-            task = next(t for t in bars.tasks if t.id == known[what])
-            speed = done / task.elapsed if task.elapsed else 0.0
-            bars.update(known[what], completed=done, total=total, rate=f"{speed:5.2f}/s")
-
-        yield tell
-
-
 def _print_scores(scores: Any) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -256,20 +190,31 @@ def _print_scores(scores: Any) -> None:
 
 @main.command()
 @click.argument("folder", metavar="DIR", type=existing_folder)
+@click.option(
+    "--remake",
+    type=click.IntRange(min=0),
+    metavar="FRAME",
+    help="Make this frame of a dataset again, alone, and compare its bytes.",
+)
 @json_option
-def verify(folder: Path, as_json: bool) -> None:
+def verify(folder: Path, remake: int | None, as_json: bool) -> None:
     """Check every file of a dataset or corpus against its manifest."""
     with refusing():
         from nanophantom.simcore import store
 
         problems = store.verify(folder)
+        if remake is not None and not problems:
+            from nanophantom.scenarios.remake import remake as make_again
+
+            problems = make_again(folder, remake)
         if as_json:
             click.echo(json.dumps({"dataset": str(folder), "problems": problems}))
         elif problems:
             for problem in problems:
                 click.echo(problem)
         else:
-            click.echo(f"{folder}: every file is there and unaltered")
+            again = "" if remake is None else f"; frame {remake}, made again alone, is the same"
+            click.echo(f"{folder}: every file is there and unaltered{again}")
         if problems:
             sys.exit(FAILED)
 
@@ -351,6 +296,9 @@ def analyse(file: Path, task: str, pixel_size: str | None, out: Path | None, as_
         else:
             click.echo(f"{result['n']} found\n{result['table']}\n{result['overlay']}")
 
+
+main.add_command(cli_training.train)
+main.add_command(cli_training.benchmark)
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,1 @@
+"""Training of learned analysers on data that this engine makes while they learn."""
