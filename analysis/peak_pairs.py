@@ -287,7 +287,7 @@ def _fit(points: FloatArray, weight: FloatArray, pairs: _Pairs, least_usual: flo
         origins = np.bincount(owner, np.bincount(group, w, groups) > 0, n)
         free = 2 * (used - origins - 2)
         # Two independent directions, and two columns more than a fit without any freedom.
-        scatter = np.linalg.det(nn) / np.maximum(np.trace(nn, axis1=1, axis2=2), 1e-300) ** 2
+        scatter = np.linalg.det(nn) / np.maximum(np.trace(nn, axis1=1, axis2=2), 1e-150) ** 2
         known = (scatter > 0.02) & (free >= 2)
         lattice = np.full((n, 2, 2), np.nan)
         covariance = np.full((n, 2, 2), np.nan)

@@ -1,16 +1,16 @@
 """Rigid registration of a noisy, drifting series of images.
 
 A frame of 50 e/Å² has less than half a count per pixel: one frame says little about its own
-shift, and a crystal offers a false answer at every lattice vector. Four things help:
+shift, and a crystal offers a false answer at every lattice vector. Five things help:
 
-* The power spectrum doesn't feel a shift, so its mean over the frames tells which Fourier
-  modes carry structure. Only these modes are kept and compared.
-* Each frame is compared with the running mean of those already aligned, which soon has
-  little noise; then, to convergence, with the mean of all others.
+* The power spectrum doesn't feel a shift, so its mean over the frames tells how much structure
+  each ring of Fourier modes carries, and where Bragg peaks stand out of it.
 * The modes are weighted so that their sum is a log-likelihood. The map of it is searched
   together with a prior that the specimen drifts smoothly.
-* Lattice vectors differ in likelihood by the edges of the crystal only. A good mean of the
-  others tells them apart, hence the full search is repeated with it.
+* All pairs of frames, then of groups of them, must agree with each other (`pair_registration`).
+* A slip by a lattice vector shows when the sum of all frames before it is compared with the sum
+  of all after it.
+* At last each frame is compared with the mean of all others, which holds what all pairs say.
 
 The shift is the maximum of a trigonometric polynomial, found by Newton's method to any fraction
 of a pixel.
@@ -33,9 +33,8 @@ from nanophantom.analysis.modes import (
     frequencies,
     overlap,
 )
-
-CANDIDATES = 8
-"""How many peaks of the correlation are compared at their exact tops."""
+from nanophantom.analysis.pair_registration import shifts_from_pairs
+from nanophantom.analysis.shift_search import best_shift, nearby_shift
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +51,7 @@ class Registration:
         How many frames contributed to each pixel (frame 0 always does).
     significance : (n,) float64
         Height of each frame's correlation peak in standard deviations of the correlation
-        elsewhere. Frames of mere noise reach 6: their shifts mean nothing.
+        elsewhere. Frames of mere noise reach 7: their shifts mean nothing.
     """
 
     shifts_px: FloatArray
@@ -109,22 +108,27 @@ def register(
         )
 
     modes = Modes.carrying_signal(stack)
-    shifts = _chain(modes, stack, reach, smoothness_px)
-    origin = np.zeros((n, 2), int)
+    shifts = shifts_from_pairs(modes, stack, reach, smoothness_px)
+    shifts = np.clip(shifts - shifts[0], -reach, reach)
     spectra = np.empty((n, len(modes.iy)), np.complex64)
-    # Each frame through one and the same window on the specimen, a part that all frames saw:
-    # windows that differ would match best when moved onto each other, by whole lattice vectors.
-    window = common_window(shifts, (ny, nx))
-    stale = np.ones(n, bool)
+    origin = np.zeros((n, 2), int)
+    stale, settled = True, False
     for _ in range(iterations):
-        for i in np.flatnonzero(stale):
-            origin[i] = np.rint(shifts[i])
-            spectra[i] = modes.of(stack[i], window, origin[i])
-        modes = modes.with_measured_power(spectra, shifts - origin)
-        shifts, significance = _against_the_others(
-            modes, spectra, origin, shifts, reach, smoothness_px
-        )
-        stale = np.any(np.abs(shifts - origin) > 1, axis=1)
+        if stale:
+            # Each frame through one and the same window on the specimen, a part that all frames
+            # saw: windows that differ would match best when moved onto each other.
+            window = common_window(shifts, (ny, nx))
+            origin = np.rint(shifts).astype(int)
+            for i in range(n):
+                spectra[i] = modes.of(stack[i], window, origin[i])
+        modes = modes.with_measured_power(spectra, shifts - origin, window)
+        search = _Search(modes, spectra, origin, reach, smoothness_px)
+        before = shifts
+        if not settled:
+            shifts = np.clip(search.across_the_cuts(shifts), -reach, reach)
+        shifts, significance = search.against_the_others(shifts, everywhere=not settled)
+        settled = bool(np.all(np.abs(shifts - before) < 1))
+        stale = bool(np.any(np.abs(shifts - origin) > 1))
     shifts = shifts - shifts[0]
     aligned_sum, coverage = add_up(stack, shifts)
     return Registration(shifts, aligned_sum, coverage, significance)
@@ -158,140 +162,68 @@ def add_up(
     return total, coverage
 
 
-def _chain(
-    modes: Modes, stack: npt.NDArray[np.generic], reach: float, smoothness_px: float
-) -> FloatArray:
-    """Align each frame with the running mean of those before it; return the shifts (n, 2)."""
-    n, (ny, nx) = len(stack), modes.shape
-    shifts = np.zeros((n, 2))
-    total, count = np.zeros((ny, nx), np.float32), np.zeros((ny, nx), np.float32)
-    for i in range(n):
-        if i > 0:
-            recent = shifts[max(0, i - 6) : i]
-            # Divided by one step too many: few steps tell little of the speed to come.
-            velocity = (recent[-1] - recent[0]) / len(recent)
-            expected = np.clip(recent[-1] + velocity, -reach, reach)
-            origin = np.rint(expected).astype(int)
-            # Mean and frame are compared through the same window: what both saw.
-            window = common_window(np.stack([np.zeros(2, int), origin]), (ny, nx))
-            frame = modes.of(stack[i], window, origin)
-            mean = modes.of(total / np.maximum(count, 1), window, np.zeros(2, int))
-            terms = modes.correlation(frame, mean, i)
-            rest, _ = _best_shift(modes, terms, expected - origin, reach, smoothness_px, origin)
-            shifts[i] = origin + rest
-        whole = np.rint(shifts[i]).astype(int)
-        (to_y, from_y), (to_x, from_x) = overlap(ny, whole[0]), overlap(nx, whole[1])
-        total[to_y, to_x] += stack[i][from_y, from_x]
-        count[to_y, to_x] += 1
-    return shifts
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """The frames as spectra seen from whole-pixel origins, and how to improve their shifts."""
 
+    modes: Modes
+    spectra: Spectrum
+    origin: npt.NDArray[np.int_]
+    reach_px: float
+    smoothness_px: float
 
-def _against_the_others(
-    modes: Modes,
-    spectra: Spectrum,
-    origin: npt.NDArray[np.int_],
-    shifts: FloatArray,
-    reach: float,
-    smoothness_px: float,
-) -> tuple[FloatArray, FloatArray]:
-    """Align each frame with the mean of all others as they lie now."""
-    n = len(spectra)
-    shifts = shifts.copy()
-    significance = np.zeros(n)
-    total = np.zeros(spectra.shape[1], np.complex64)
-    for i in range(n):
-        total += spectra[i] * modes.phase(shifts[i] - origin[i])
-    for i in range(n):
-        own = spectra[i] * modes.phase(shifts[i] - origin[i])
-        terms = modes.correlation(spectra[i], (total - own) / (n - 1), n - 1)
-        neighbours = [shifts[j] for j in (i - 1, i + 1) if 0 <= j < n]
-        expected = np.mean(neighbours, axis=0) - origin[i]
-        shift, significance[i] = _best_shift(
-            modes, terms, expected, reach, smoothness_px, origin[i]
-        )
-        shifts[i] = shift + origin[i]
-        total += spectra[i] * modes.phase(shift) - own
-    return shifts, significance
+    def moved_back(self, i: int, shifts: FloatArray) -> Spectrum:
+        """Return the spectrum of a frame without its shift."""
+        return np.asarray(self.spectra[i] * self.modes.phase(shifts[i] - self.origin[i]))
 
+    def across_the_cuts(self, shifts: FloatArray) -> FloatArray:
+        """Cut the series in two at every place and align what lies before and after.
 
-def _best_shift(
-    modes: Modes,
-    terms: npt.NDArray[np.complex128],
-    expected: FloatArray,
-    reach: float,
-    smoothness_px: float,
-    origin: npt.NDArray[np.int_],
-) -> tuple[FloatArray, float]:
-    """Return the most probable shift and the height of its peak over the noise."""
-    if not len(terms):
-        return expected, 0.0
-    ny, nx = modes.shape
-    # The map on a grid twice as fine as its finest mode asks for.
-    gy = min(ny, fft.next_fast_len(int(4 * np.max(np.abs(modes.ky)) * ny) + 8))
-    gx = min(nx, fft.next_fast_len(int(4 * np.max(modes.kx) * nx) + 8, real=True))
-    grid = np.zeros((gy, gx // 2 + 1), np.complex64)
-    row = np.rint(modes.ky * ny).astype(int) % gy
-    # The half plane of irfft2 counts its modes twice by itself.
-    grid[row, modes.ix] = terms / modes.multiplicity
-    likelihood = fft.irfft2(grid, s=(gy, gx), workers=1) * np.float32(gy * gx)
-    dy, dx = fft.fftfreq(gy, 1 / ny), fft.fftfreq(gx, 1 / nx)
-    rows = np.flatnonzero(np.abs(dy + origin[0]) <= reach + ny / gy)
-    columns = np.flatnonzero(np.abs(dx + origin[1]) <= reach + nx / gx)
-    dy, dx = dy[rows], dx[columns]
-    posterior = likelihood[np.ix_(rows, columns)]
-    posterior -= 0.5 * ((dy[:, None] - expected[0]) / smoothness_px) ** 2
-    posterior -= 0.5 * ((dx[None, :] - expected[1]) / smoothness_px) ** 2
+        A slip by a unit cell leaves two crowds of frames, each content with itself: no single
+        frame would leave its own.
+        """
+        n, shifts = len(shifts), shifts.copy()
+        after = np.zeros(self.spectra.shape[1], np.complex64)
+        for i in range(n):
+            after += self.moved_back(i, shifts)
+        before = np.zeros_like(after)
+        for cut in range(1, n):
+            own = self.moved_back(cut - 1, shifts)
+            before += own
+            after -= own
+            terms = self.modes.correlation(after / (n - cut), before / cut, n - cut, cut)
+            steps = np.diff(shifts[max(0, cut - 4) : cut + 4], axis=0)
+            expected = np.median(steps, axis=0) - (shifts[cut] - shifts[cut - 1])
+            peak = best_shift(self.modes, terms, expected, self.smoothness_px, self.reach_px)
+            if np.any(np.abs(peak.shift) > 1):
+                shifts[cut:] += peak.shift
+                after *= self.modes.phase(peak.shift)
+        return np.asarray(shifts - shifts[0])
 
-    # Lattice vectors give peaks of nearly the same height, and the grid meets none of them at
-    # its very top: climb the best of them all before choosing.
-    step = np.array([ny / gy, nx / gx])
-    climbed = []
-    for _ in range(CANDIDATES):
-        y, x = np.unravel_index(np.argmax(posterior), posterior.shape)
-        start = np.array([dy[y], dx[x]])
-        climbed.append(_climb(modes, terms, start, expected, smoothness_px, step))
-        around = (np.abs(dy - dy[y]) <= 3 * step[0], np.abs(dx - dx[x]) <= 3 * step[1])
-        posterior[np.ix_(*around)] = -np.inf
-    shift, _, height = max(climbed, key=lambda candidate: candidate[1])
-    noise = float(np.sqrt(0.5 * np.sum(np.abs(terms) ** 2)))
-    return shift, height / max(noise, 1e-30)
-
-
-def _climb(
-    modes: Modes,
-    terms: npt.NDArray[np.complex128],
-    start: FloatArray,
-    expected: FloatArray,
-    smoothness_px: float,
-    step_px: FloatArray,
-) -> tuple[FloatArray, float, float]:
-    """Follow the exact log-posterior from a grid node to its maximum (Newton's method).
-
-    Returns the shift, the log-posterior and the log-likelihood there.
-    """
-    wy, wx = 2 * np.pi * modes.ky, 2 * np.pi * modes.kx
-    prior = 1 / smoothness_px**2
-
-    def wave(shift: FloatArray) -> npt.NDArray[np.complex128]:
-        return np.asarray(terms * np.exp(1j * (wy * shift[0] + wx * shift[1])))
-
-    shift = start.astype(np.float64)
-    for _ in range(8):
-        here = wave(shift)
-        gradient = np.array([-np.sum(wy * here.imag), -np.sum(wx * here.imag)])
-        gradient -= (shift - expected) * prior
-        yy, yx, xx = (np.sum(w * here.real) for w in (wy**2, wy * wx, wx**2))
-        curvature = np.array([[yy + prior, yx], [yx, xx + prior]])
-        if np.linalg.eigvalsh(curvature)[0] <= 0:
-            break
-        move = np.clip(np.linalg.solve(curvature, gradient), -step_px, step_px)
-        shift += move
-        if np.max(np.abs(move)) < 1e-3:
-            break
-    if np.any(np.abs(shift - start) > 2 * step_px):
-        shift = start
-    height = float(np.sum(wave(shift).real))
-    return shift, height - 0.5 * prior * float(np.sum((shift - expected) ** 2)), height
+    def against_the_others(
+        self, shifts: FloatArray, everywhere: bool
+    ) -> tuple[FloatArray, FloatArray]:
+        """Align each frame with the mean of all others, everywhere in reach or near by only."""
+        n, shifts = len(shifts), shifts.copy()
+        significance = np.zeros(n)
+        total = np.zeros(self.spectra.shape[1], np.complex64)
+        for i in range(n):
+            total += self.moved_back(i, shifts)
+        for i in range(n):
+            total -= self.moved_back(i, shifts)
+            terms = self.modes.correlation(self.spectra[i], total / (n - 1), 1, n - 1)
+            expected = np.mean([shifts[j] for j in (i - 1, i + 1) if 0 <= j < n], axis=0)
+            origin, spread = self.origin[i], self.smoothness_px
+            if everywhere:
+                peak = best_shift(
+                    self.modes, terms, expected - origin, spread, self.reach_px, -origin
+                )
+            else:
+                start = shifts[i] - origin
+                peak = nearby_shift(self.modes, terms, start, expected - origin, spread)
+            shifts[i], significance[i] = peak.shift + origin, peak.significance
+            total += self.moved_back(i, shifts)
+        return shifts, significance
 
 
 def _checked(images: npt.ArrayLike) -> npt.NDArray[np.generic]:

@@ -10,15 +10,14 @@ from scipy import special, stats
 from nanophantom.analysis import fading
 from nanophantom.analysis.fading import (
     Fading,
-    band_powers,
     critical_doses,
     fit_amplitudes,
     fit_powers,
     pool,
     pooled_law,
-    spot_powers,
 )
 from nanophantom.analysis.fourier_shells import soft_edge
+from nanophantom.analysis.reflections import WINDOW_EDGE, band_powers, spot_powers
 
 FloatArray = npt.NDArray[np.float64]
 ComplexArray = npt.NDArray[np.complex128]
@@ -116,7 +115,7 @@ def test_critical_doses_of_a_drifting_crystal(
         logs.append([np.log(fit.critical_dose_e_per_A2) for fit in fits] - np.log(N_C))
         held += [f.lower_e_per_A2 <= N <= f.upper_e_per_A2 for f, N in zip(fits, N_C, strict=True)]
     assert 0.90 <= np.mean(held) <= 0.99
-    window = soft_edge((128, 128), fading.WINDOW_EDGE)
+    window = soft_edge((128, 128), WINDOW_EDGE)
     efficiency = np.sum(window) ** 2 / window.size / np.sum(window**2)
     assert efficiency == pytest.approx(0.88, abs=0.01)
     snr = (0.5 * CONTRAST) ** 2 * counts * 128**2 * efficiency
@@ -238,7 +237,7 @@ def test_a_spots_power_is_its_fourier_coefficient_squared() -> None:
     sigma = np.mean(series.power_sigma[:, 0])
     np.testing.assert_allclose(np.mean(powers, 0), expected, atol=3.5 * sigma / np.sqrt(20))
     assert np.std(np.array(powers) - expected) == pytest.approx(sigma, rel=0.25)
-    window = soft_edge((128, 128), fading.WINDOW_EDGE)
+    window = soft_edge((128, 128), WINDOW_EDGE)
     floor = 2.0 * np.sum(window**2) / np.sum(window) ** 2
     assert np.mean(floors) == pytest.approx(floor, rel=0.02)
 

@@ -9,11 +9,11 @@ import pytest
 from nanophantom.analysis.movie_events import (
     detect_events,
     events_in_traces,
-    find_transient_sites,
     link_hops,
     penalty_for,
 )
 from nanophantom.analysis.site_traces import SiteTraces, site_traces
+from nanophantom.analysis.transient_sites import find_transient_sites
 
 FloatArray = npt.NDArray[np.float64]
 SIGMA = 2.0

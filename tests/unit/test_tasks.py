@@ -371,3 +371,58 @@ def test_scores_survive_json():
     columns = lattice()
     scores = TASK.grade(answer(columns), observed(columns, group=(columns[:, 0] > 2).astype(int)))
     assert Scores.from_json(json.loads(json.dumps(scores.as_json()))) == scores
+
+
+def log_of_hops(start, goal, n_atoms=10, t_s=0.5):
+    """Return the truth table of events: a column's atoms hop (a goal of NaN: they leave)."""
+    return {
+        "t_s": np.full(n_atoms, t_s),
+        "atom": np.arange(n_atoms),
+        "lost": np.full(n_atoms, np.isnan(goal[0])),
+        "from_x_nm": np.full(n_atoms, start[0]),
+        "from_y_nm": np.full(n_atoms, start[1]),
+        "to_x_nm": np.full(n_atoms, goal[0]),
+        "to_y_nm": np.full(n_atoms, goal[1]),
+    }
+
+
+def with_events(dataset, events):
+    """Add a log of events to the truth that `observed` made."""
+    before = dataset.truth
+    dataset.truth = lambda table: events if table == "events" else before(table)
+    dataset.truth_tables = (*dataset.truth_tables, "events")
+    return dataset
+
+
+def test_columns_that_are_there_a_part_of_the_time_are_neither_targets_nor_mistakes():
+    """A column hops to a free site: found at either, at both or at none, all stays perfect."""
+    columns = lattice()
+    goal = columns[at(8, 8)] + [0.125, 0.125]
+    events = log_of_hops(columns[at(8, 8)], goal)
+    steady = np.delete(columns, at(8, 8), axis=0)
+    for found in (columns, steady, np.vstack([steady, goal]), np.vstack([columns, goal])):
+        scores = TASK.grade(answer(found + DRIFT_NM), with_events(observed(columns), events))
+        assert scores["recall"].n == N_TARGETS - 1
+        assert (scores["recall"].value, scores["precision"].value) == (1, 1)
+    # without the log the same answers are a miss and a false find
+    moved = np.vstack([steady, goal])
+    scores = TASK.grade(answer(moved + DRIFT_NM), observed(columns))
+    assert scores["recall"].value == (N_TARGETS - 1) / N_TARGETS
+    assert scores["precision"].value == (N_TARGETS - 1) / N_TARGETS
+
+
+@pytest.mark.parametrize(("left", "asked"), [(4, True), (5, False), (10, False)])
+def test_a_column_that_keeps_more_than_half_of_its_atoms_is_asked_for(left, asked):
+    """Of ten atoms four are lost: still a target; five: no more."""
+    columns = lattice()
+    events = log_of_hops(columns[at(8, 8)], (np.nan, np.nan), n_atoms=left)
+    scores = TASK.grade(answer(columns + DRIFT_NM), with_events(observed(columns), events))
+    assert scores["recall"].n == N_TARGETS - (not asked)
+    assert (scores["recall"].value, scores["precision"].value) == (1, 1)
+
+
+def test_a_log_without_events_changes_nothing():
+    columns = lattice()
+    empty = log_of_hops((0.0, 0.0), (0.0, 0.0), n_atoms=0)
+    scores = TASK.grade(answer(columns + DRIFT_NM), with_events(observed(columns), empty))
+    assert scores["recall"].n == N_TARGETS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,7 @@ class AtomicColumns(Task):
     inputs = ("image",)
     columns = ("x_nm", "y_nm")
     optional_columns = ("sigma_nm",)
+    least_atoms: ClassVar[int] = LEAST_ATOMS
     contract = f"""\
 find(images, settings) -> {{"x_nm": (n,), "y_nm": (n,), optional "sigma_nm": (n,)}}
 
@@ -56,7 +57,9 @@ Scored
   of one axis, and which lie at least {BORDER_NM:g} nm inside frame 0.
   Positions found are matched to targets one to one within {MATCH_RADIUS_NM:g} nm: as many as
   possible, then as near as possible. What is left and lies on another column, or in the border,
-  counts neither for nor against; all else is a false find.
+  counts neither for nor against; all else is a false find. Of a specimen that changes, neither
+  columns of which half the atoms left or moved, nor places to which atoms moved, are targets or
+  mistakes.
   recall = hits / targets, precision = hits / (hits + false finds), f1 their harmonic mean;
   rmse = root mean square distance of the hits from the truth, split into bias (the mean shift)
   and spread (what remains about it), in pm; coverage = fraction of coordinates within
@@ -92,14 +95,21 @@ Scored
         drift_nm = np.array([truth["drift"]["dx_nm"][0], truth["drift"]["dy_nm"][0]], np.float64)
         there = np.column_stack([x, y]) + drift_nm
         view = View(pixel_size_nm, expected_counts.shape[1], expected_counts.shape[0])
-        target = _targets(columns, there, view)
+        visited = np.empty((0, 2))
+        steady = np.ones(len(x), np.bool_)
+        if "events" in dataset.truth_tables:
+            events = dataset.truth("events")
+            steady = steady_columns(columns, events)
+            visited = visited_places(events) + drift_nm
+        target = _targets(columns, there, view, self.least_atoms) & steady
 
         positions = np.column_stack([found["x_nm"], found["y_nm"]])
         targets, others = np.flatnonzero(target), np.flatnonzero(~target)
         hits = match(positions, there[targets], MATCH_RADIUS_NM)
         rest = np.setdiff1d(np.arange(len(positions)), hits.found)
-        excused = rest[match(positions[rest], there[others], MATCH_RADIUS_NM).found]
-        rest = np.setdiff1d(rest, excused)
+        for places in (there[others], visited):
+            excused = rest[match(positions[rest], places, MATCH_RADIUS_NM).found]
+            rest = np.setdiff1d(rest, excused)
         names = dataset.truth("groups")["name"] if "groups" in dataset.truth_tables else ()
         budget = dataset.truth("intensity") if "intensity" in dataset.truth_tables else {}
         n_configurations = len(budget.get("configuration", (0,)))
@@ -196,6 +206,32 @@ class Comparison:
         )
 
 
+def steady_columns(columns: Table, events: Table) -> Bools:
+    """Say which columns kept more than half of their atoms where they stood, shape (n,).
+
+    Parameters
+    ----------
+    columns, events
+        Truth tables of these names: the columns at the beginning, and every atom that left its
+        place since then.
+    """
+    _, first = np.unique(np.asarray(events["atom"]), return_index=True)  # from where it started
+    homes = np.column_stack([events["from_x_nm"], events["from_y_nm"]])[first]
+    axes = np.column_stack([columns["x_nm"], columns["y_nm"]])
+    if not len(homes) or not len(axes):
+        return np.ones(len(axes), np.bool_)
+    distance, nearest = cKDTree(axes).query(homes)
+    left = np.bincount(nearest[distance <= MATCH_RADIUS_NM], minlength=len(axes))
+    return np.asarray(2 * left < np.asarray(columns["n_atoms"]))
+
+
+def visited_places(events: Table) -> Floats:
+    """Return where atoms came to stand, shape (n, 2): each place once."""
+    places = np.column_stack([events["to_x_nm"], events["to_y_nm"]]).astype(np.float64)
+    places = places[np.isfinite(places).all(axis=1)]
+    return np.unique(np.round(places, 3), axis=0).reshape(-1, 2)
+
+
 def _off_rest_nm(columns: Table, target: Bools, n_configurations: int) -> float:
     """Return how far thermal motion leaves the targets off their resting places, rms.
 
@@ -210,7 +246,7 @@ def _off_rest_nm(columns: Table, target: Bools, n_configurations: int) -> float:
     return float(np.sqrt(np.mean(2 * u2_A2 / averaged_over))) * NM_PER_A
 
 
-def _targets(columns: Table, there_nm: Floats, view: View) -> Bools:
+def _targets(columns: Table, there_nm: Floats, view: View, least_atoms: int) -> Bools:
     """Say which columns an algorithm is asked for (see the contract)."""
     in_view = view.holds(there_nm)
     if not in_view.any():
@@ -218,7 +254,7 @@ def _targets(columns: Table, there_nm: Floats, view: View) -> Bools:
     number = np.asarray(columns["number"])
     return np.asarray(
         (2 * number >= number[in_view].max())
-        & (np.asarray(columns["n_atoms"]) >= LEAST_ATOMS)
+        & (np.asarray(columns["n_atoms"]) >= least_atoms)
         & (np.asarray(columns["extent_nm"]) <= LARGEST_EXTENT_NM)
         & view.holds(there_nm, BORDER_NM)
     )
