@@ -57,8 +57,10 @@ Beams = npt.NDArray[np.complex64]
 
 # The main job, small enough for a reference that costs a hundred times as much.
 SMALLER = (
-    "sample.n_atoms=300",
-    "sample.surface_y_nm=0.5",
+    "sample.of.n_atoms=300",
+    "sample.of.surface_y_nm=0.5",
+    "sample.of.adatom_columns=0",
+    "sample.processes=[]",
     "instrument.camera.width_px=352",
     "instrument.camera.height_px=352",
     "instrument.drift.speed_nm_per_s=0",

@@ -44,7 +44,7 @@ class Hopping(Model):
     process: Literal["hopping"] = "hopping"
     group: str
     """Name of the part whose atoms hop ("adatoms")."""
-    on: str = ""
+    lattice_of: str = ""
     """Name of the part on whose lattice they hop ("particle"); their own part if empty."""
     unit: Literal["column", "atom"] = "column"
     """What hops: atoms one by one, or all atoms of a column along the beam together."""
@@ -73,7 +73,7 @@ class Hopping(Model):
             The specimen has no such part, or nothing in it can hop.
         """
         key = rng.integers(0, 2**64, dtype=np.uint64)
-        lattice = Surroundings.of(atoms, self.group, self.on or self.group, self.unit)
+        lattice = Surroundings.of(atoms, self.group, self.lattice_of or self.group, self.unit)
         mobile = lattice.mobile(self.n_mobile, self.least_neighbours, key)
         times = _hop_times(self, ledger, len(mobile), rng)
         moves: list[tuple[float, int, Floats]] = []

@@ -48,7 +48,7 @@ def terrace(n_adatoms: int = 1) -> Atoms:
     )
 
 
-ADATOMS = {"group": "adatoms", "on": "terrace", "unit": "atom", "least_neighbours": 4}
+ADATOMS = {"group": "adatoms", "lattice_of": "terrace", "unit": "atom", "least_neighbours": 4}
 
 
 def particle() -> Atoms:
@@ -56,7 +56,7 @@ def particle() -> Atoms:
     return sample.make(Run(3)).atoms_within(Window.centred(7, 5))
 
 
-COLUMNS = {"group": "adatoms", "on": "particle", "n_mobile": 3}
+COLUMNS = {"group": "adatoms", "lattice_of": "particle", "n_mobile": 3}
 
 
 def events_of(moved: Moves, unit: int) -> list[float]:
@@ -249,8 +249,8 @@ def test_a_complete_particle_holds_its_columns():
     ("change", "words"),
     [
         ({"group": "adatom"}, "no part 'adatom'; it has terrace, adatoms"),
-        ({"on": "support"}, "no part 'support'"),
-        ({"on": "adatoms"}, "'adatoms' is no lattice to hop on"),
+        ({"lattice_of": "support"}, "no part 'support'"),
+        ({"lattice_of": "adatoms"}, "'adatoms' is no lattice to hop on"),
         ({"rate_hz": 1e6}, "more than 20,000"),
     ],
 )
