@@ -10,7 +10,8 @@ the time since that all lines have alike. Along a line a scan is trustworthy, ac
   Ultramicroscopy 162 (2016) 1).
 * In a series of scans the drift shows as the shift from frame to frame, jitter as what a line is
   off from the mean of all frames.
-* What every scan has alike (scales, shear, the flyback) shows on a crystal whose lattice is known.
+* What every scan has alike (scales, shear, the flyback) shows on a crystal whose lattice is known:
+  :mod:`nanophantom.analysis.scan_calibration`.
 
 A displacement (dy, dx) is where on the specimen a pixel really lies, less where the raster says.
 It is `-shift` of :mod:`nanophantom.analysis.registration`.
@@ -20,42 +21,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
-from scipy.optimize import minimize_scalar
 
-from nanophantom.analysis.lattice import FloatArray, checked_vectors
+from nanophantom.analysis.lattice import FloatArray
 from nanophantom.analysis.registration import register
+from nanophantom.analysis.scan_calibration import STEADY, Flyback
+from nanophantom.analysis.scan_lines import interpolated_image, resample, sample_places
 
-SPREAD_PX = 0.5
-"""Standard deviation of the Gaussian with which samples too far apart are joined."""
-LENGTH_PX, NUGGET = 1.2, 1e-2
-"""Correlation length of the image across lines, and noise in its variances, for interpolation."""
 SEEN = 0.8
 """A pixel with less than this part of its variance explained is taken for not seen."""
 MODEL_ERROR = 0.03
 """Error of the interpolated image, a part of its standard deviation, even without noise."""
 ROUNDS = 8
-DECAYS_PX = 0.5, 1000.0
-"""Limits of the decay length of the flyback."""
-
-
-class Flyback(NamedTuple):
-    """Displacement of the beam along a line, height_px * exp(-position / decay_px)."""
-
-    height_px: float
-    decay_px: float
-
-    def displacement_px(self, position_px: npt.ArrayLike) -> FloatArray:
-        """Return where the beam lies, less where the raster says, at positions along a line."""
-        return np.asarray(self.height_px * np.exp(-np.asarray(position_px) / self.decay_px))
-
-
-STEADY = Flyback(0.0, 1.0)
-"""No flyback."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,159 +55,6 @@ class CorrectedScan:
     image: FloatArray
     coverage: FloatArray
     displacement_px: FloatArray
-
-
-@dataclass(frozen=True, eq=False)
-class ScanCalibration:
-    """The linear distortion of a scan: x_measured = matrix @ x_true, for columns (x, y).
-
-    The matrix is [[scale_x, scale_x * tan(shear)], [0, scale_y]]: the fast axis keeps its
-    direction. How the crystal is turned to it is `rotation_rad`, no distortion of the scan.
-    """
-
-    scale_x: float
-    scale_y: float
-    shear_rad: float
-    rotation_rad: float
-
-    @property
-    def matrix(self) -> FloatArray:
-        """The distortion (2, 2)."""
-        return np.array(
-            [[self.scale_x, self.scale_x * np.tan(self.shear_rad)], [0.0, self.scale_y]]
-        )
-
-    def undistorted(self, positions: npt.ArrayLike) -> FloatArray:
-        """Return true coordinates (..., 2) as (x, y) from measured ones."""
-        return np.asarray(np.asarray(positions, np.float64) @ np.linalg.inv(self.matrix).T)
-
-
-def calibrate_scan(measured: npt.ArrayLike, known: npt.ArrayLike) -> ScanCalibration:
-    """Return the distortion under which a known crystal looks as it was measured.
-
-    Parameters
-    ----------
-    measured, known : (2, 2)
-        Rows a, b (x, y) in the same unit of length. The cells may be chosen differently and the
-        crystal turned by any angle; mirror images aren't matched.
-
-    Raises
-    ------
-    ValueError
-        Vectors aren't finite or collinear, or the lattices differ by more than a quarter.
-    """
-    seen = checked_vectors(measured, "measured")
-    true = checked_vectors(known, "known")
-    best: tuple[float, float, FloatArray] | None = None
-    for entries in product(range(-2, 3), repeat=4):
-        n = np.array(entries, np.float64).reshape(2, 2)
-        if abs(round(float(np.linalg.det(n)))) != 1:
-            continue
-        # Rows: seen = (n true) M^T
-        m = np.asarray(np.linalg.solve(n @ true, seen).T, np.float64)
-        if np.linalg.det(m) <= 0:
-            continue
-        strain = float(np.linalg.norm(m.T @ m - np.eye(2), 2))
-        angle = abs(float(np.arctan2(m[1, 0] - m[0, 1], m[0, 0] + m[1, 1])))
-        # Of symmetrical equivalents take the least turned one.
-        if best is None or (round(strain, 9), angle) < best[:2]:
-            best = round(strain, 9), angle, m
-    if best is None or best[0] > 0.5:
-        raise ValueError("the measured lattice isn't the known one within a quarter of its size")
-    m = best[2]
-    # M = (upper triangle) (rotation): the second row of M is scale_y (sin, cos) of the rotation.
-    rotation = float(np.arctan2(m[1, 0], m[1, 1]))
-    c, s = np.cos(rotation), np.sin(rotation)
-    upper = m @ np.array([[c, s], [-s, c]])
-    shear = float(np.arctan(upper[0, 1] / upper[0, 0]))
-    return ScanCalibration(float(upper[0, 0]), float(upper[1, 1]), shear, rotation)
-
-
-def fit_flyback(measured_x_px: npt.ArrayLike, true_x_px: npt.ArrayLike) -> Flyback:
-    """Fit the displacement at the start of lines, from the columns of a known crystal.
-
-    Parameters
-    ----------
-    measured_x_px, true_x_px : (n,)
-        Along the fast axis, from the first pixel of a line: where columns are in the image, and
-        where the lattice that fits them says. An error of the lattice's origin and spacing is
-        fitted as well.
-
-    Raises
-    ------
-    ValueError
-        Fewer than eight columns are given, or they aren't finite.
-    """
-    seen, true = (np.asarray(v, np.float64) for v in (measured_x_px, true_x_px))
-    if seen.shape != true.shape or seen.ndim != 1 or len(seen) < 8:
-        raise ValueError(f"give eight columns or more, each with both: {seen.shape}, {true.shape}")
-    if not (np.all(np.isfinite(seen)) and np.all(np.isfinite(true))):
-        raise ValueError("positions of columns must be finite")
-
-    def fitted(log_decay: float) -> tuple[FloatArray, float]:
-        design = np.stack([np.exp(-seen / np.exp(log_decay)), np.ones(len(seen)), seen], axis=1)
-        best = np.linalg.lstsq(design, true - seen, rcond=None)[0]
-        return best, float(np.sum((true - seen - design @ best) ** 2))
-
-    grid = np.linspace(np.log(DECAYS_PX[0]), np.log(min(DECAYS_PX[1], np.ptp(seen))), 40)
-    start = int(np.argmin([fitted(t)[1] for t in grid]))
-    around = grid[max(start - 1, 0)], grid[min(start + 1, len(grid) - 1)]
-    found = minimize_scalar(lambda t: fitted(t)[1], bounds=around, method="bounded")
-    return Flyback(float(fitted(found.x)[0][0]), float(np.exp(found.x)))
-
-
-def resample(
-    values: npt.ArrayLike,
-    y: npt.ArrayLike,
-    x: npt.ArrayLike,
-    shape: tuple[int, int],
-    weights: npt.ArrayLike | None = None,
-) -> tuple[FloatArray, FloatArray]:
-    """Return the weighted mean of scattered samples on a regular grid, and their density.
-
-    A sample is shared between the four pixels around it in proportion to its nearness. Where
-    gaps between samples leave less than a fifth of a sample to a pixel, it is taken from a
-    Gaussian of half a pixel around it. Samples on the grid stay as they are.
-
-    Parameters
-    ----------
-    values, y, x : arrays of one shape
-        Samples and where they lie, in pixels of the grid.
-    shape : (ny, nx)
-        Of the grid. Samples beyond it are left out.
-    weights : array, optional
-        Of the samples: exposures, say, if the values are counts per exposure.
-
-    Raises
-    ------
-    ValueError
-        Arrays differ in shape or hold something not finite, or weights are negative.
-    """
-    v, py, px = (np.asarray(a, np.float64).ravel() for a in (values, y, x))
-    w = np.ones(len(v)) if weights is None else np.asarray(weights, np.float64).ravel()
-    if not len(v) == len(py) == len(px) == len(w):
-        raise ValueError("values, y, x and weights must be of one shape")
-    if not all(np.all(np.isfinite(a)) for a in (v, py, px, w)) or np.any(w < 0):
-        raise ValueError("samples must be finite and their weights not negative")
-    ny, nx = shape
-    sums, density = np.zeros(ny * nx), np.zeros(ny * nx)
-    row, column = np.floor(py).astype(np.intp), np.floor(px).astype(np.intp)
-    fy, fx = py - row, px - column
-    for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        share = w * (fy if dy else 1 - fy) * (fx if dx else 1 - fx)
-        inside = (row + dy >= 0) & (row + dy < ny) & (column + dx >= 0) & (column + dx < nx)
-        at = ((row + dy) * nx + column + dx)[inside]
-        sums += np.bincount(at, (share * v)[inside], ny * nx)
-        density += np.bincount(at, share[inside], ny * nx)
-    total, count = sums.reshape(shape), density.reshape(shape)
-    usual = float(np.median(w)) if len(w) else 1.0
-    thin = count < 0.2 * usual
-    if np.any(thin):
-        wide = [ndimage.gaussian_filter(a, SPREAD_PX, mode="constant") for a in (total, count)]
-        total, count = np.where(thin, wide[0], total), np.where(thin, wide[1], count)
-    known = count > 0.02 * usual
-    image = np.where(known, total / np.where(known, count, 1.0), 0.0)
-    return image, np.where(known, count, 0.0)
 
 
 def correct_drift_pair(
@@ -251,8 +78,9 @@ def correct_drift_pair(
     jitter_px : float
         Standard deviation of how much the displacement differs from a line to the next.
     flyback : Flyback, optional
-        Known from a crystal, see :func:`fit_flyback`. The pair itself can't tell it: what it does
-        to the rows of one scan looks as if the columns of the other were displaced.
+        Known from a crystal, see :func:`nanophantom.analysis.scan_calibration.fit_flyback`. The
+        pair itself can't tell it: what it does to the rows of one scan looks as if the columns of
+        the other were displaced.
 
     Returns
     -------
@@ -282,7 +110,7 @@ def correct_drift_pair(
         # Lines move together at first, which bridges larger errors.
         displacement, roughness = _joint_step(lines, displacement, profile, freedom)
         freedom = float(np.clip(roughness, 2e-3, jitter_px)) if number >= 3 else jitter_px
-    places = [_places((n, n), displacement[i], profile, turned=i == 1) for i in (0, 1)]
+    places = [sample_places((n, n), displacement[i], profile, turned=i == 1) for i in (0, 1)]
     image, coverage = resample(
         np.stack([first, second.T]),
         np.stack([p[0] for p in places]),
@@ -320,7 +148,8 @@ def correct_series(
         Standard deviation of a Gaussian over the lines of a frame that the displacements are
         averaged with; none if zero, as jitter needs.
     flyback : Flyback, optional
-        Known from a crystal, see :func:`fit_flyback`: frames have it alike.
+        Known from a crystal, see :func:`nanophantom.analysis.scan_calibration.fit_flyback`:
+        frames have it alike.
 
     Raises
     ------
@@ -345,7 +174,7 @@ def correct_series(
         sums, counts = np.zeros((ny, nx)), np.zeros((ny, nx))
         own = []
         for i in range(count):
-            image, mask = _image(lines[i], d[i], still, turned=False)
+            image, mask = interpolated_image(lines[i], d[i], still, turned=False)
             seen = mask > SEEN
             own.append((image * seen, 1.0 * seen))
             sums, counts = sums + own[i][0], counts + own[i][1]
@@ -358,7 +187,7 @@ def correct_series(
                 rest = ndimage.gaussian_filter1d(moved - drift[i], low_pass_lines, axis=0)
                 moved = drift[i] + rest
             d[i] = moved
-    places = [_places((ny, nx), d[i], still, False) for i in range(count)]
+    places = [sample_places((ny, nx), d[i], still, False) for i in range(count)]
     image, coverage = resample(
         stack, np.stack([p[0] for p in places]), np.stack([p[1] for p in places]), (ny, nx)
     )
@@ -383,48 +212,6 @@ def _path(middle_s: FloatArray, shift: FloatArray, times_s: FloatArray) -> Float
     piece = np.clip(np.searchsorted(middle_s, times_s) - 1, 0, len(middle_s) - 2)
     part = (times_s - middle_s[piece]) / (middle_s[piece + 1] - middle_s[piece])
     return np.asarray(shift[piece] + part[..., None] * (shift[piece + 1] - shift[piece]))
-
-
-def _places(
-    shape: tuple[int, int], d: FloatArray, profile: FloatArray, turned: bool
-) -> tuple[FloatArray, FloatArray]:
-    """Return where (y, x) the samples (lines, positions) lie on the specimen."""
-    line, position = np.arange(shape[0])[:, None], np.arange(shape[1])[None, :] + profile
-    if turned:
-        return position + d[:, :1], line + d[:, 1:] + 0 * position
-    return line + d[:, :1] + 0 * position, position + d[:, 1:]
-
-
-def _image(
-    lines: FloatArray, d: FloatArray, profile: FloatArray, turned: bool
-) -> tuple[FloatArray, FloatArray]:
-    """Return the image on the regular grid that the lines of a scan interpolate, and its mask.
-
-    Along a line the samples are equally spaced: a cubic spline. Across, lines lie anywhere:
-    between them the image is taken as a Gaussian process (kriging), which is exact for what is
-    smooth over a pixel; :func:`resample` would blur by up to half a pixel. The mask is one minus
-    its variance: near one at a line, zero far from all.
-    """
-    n, m = lines.shape
-    along, across = (d[:, 0], d[:, 1]) if turned else (d[:, 1], d[:, 0])
-    at = np.arange(m)[None, :] - along[:, None]
-    at = at - np.interp(at, np.arange(m), profile)
-    row = np.broadcast_to(np.arange(n)[:, None], at.shape)
-    straight = ndimage.map_coordinates(lines, (row, at), order=3, mode="nearest")
-    inside = (at >= 0) & (at <= m - 1)
-
-    place = np.arange(n) + across
-    among = _correlation(place[:, None] - place[None, :]) + NUGGET * np.eye(n)
-    to_grid = _correlation(np.arange(n)[:, None] - place[None, :])
-    weights = np.linalg.solve(among, to_grid.T).T
-    share = np.sum(weights * to_grid, axis=1)
-    nearest = np.argmin(np.abs(np.arange(n)[:, None] - place[None, :]), axis=1)
-    image, mask = weights @ straight, share[:, None] * inside[nearest]
-    return (image.T, mask.T) if turned else (image, mask)
-
-
-def _correlation(distance: FloatArray) -> FloatArray:
-    return np.asarray(np.exp(-0.5 * (distance / LENGTH_PX) ** 2))
 
 
 def _linear_drift(rows: FloatArray, columns: FloatArray, max_drift_px: float) -> FloatArray:
@@ -500,7 +287,7 @@ def _improved_lines(
 
     The prior keeps each displacement within about `jitter_px` of that of the drift.
     """
-    places = _places((len(lines), lines.shape[1]), d, profile, turned=False)
+    places = sample_places((len(lines), lines.shape[1]), d, profile, turned=False)
     rest, *g = _compared(lines, places, reference)
     normal = np.einsum("cnm,enm->nce", g, g) + jitter_px**-2.0 * np.eye(2)
     right = np.einsum("cnm,nm->nc", g, rest) - jitter_px**-2.0 * (d - about)
@@ -524,8 +311,8 @@ def _joint_step(
     normal, right = np.zeros((2, n, 2, 2, n, 2)), np.zeros((2, n, 2))
     of = np.arange(n)
     for a, b in ((0, 1), (1, 0)):
-        places = _places((n, n), d[a], profile, turned=a == 1)
-        reference = _image(lines[b], d[b], profile, turned=b == 1)
+        places = sample_places((n, n), d[a], profile, turned=a == 1)
+        reference = interpolated_image(lines[b], d[b], profile, turned=b == 1)
         rest, *gradient = (v.ravel() for v in _compared(lines[a], places, reference))
         j = np.repeat(of, n)
         across = places[b].ravel()  # scan 1 counts its lines along x, scan 0 along y

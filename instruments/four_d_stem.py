@@ -19,7 +19,7 @@ from nanophantom.instruments._four_d_acquisition import (
 )
 from nanophantom.instruments._patterns import Patterns
 from nanophantom.instruments._probe_column import ProbeColumn
-from nanophantom.instruments._scan_images import focal_spread
+from nanophantom.instruments._scan_setup import focal_spread
 from nanophantom.instruments._scanning import Scan, ScanPath
 from nanophantom.instruments._survey import Survey, Turned
 from nanophantom.instruments._tiling import Tiling

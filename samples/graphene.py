@@ -13,13 +13,14 @@ import numpy.typing as npt
 from ase.data import atomic_numbers
 from pydantic import Field, field_validator, model_validator
 
+from nanophantom.samples import _graphene_truth
 from nanophantom.samples._family import Sample
 from nanophantom.samples.building.adatoms import Adatoms, known_element
 from nanophantom.samples.building.honeycomb import Honeycomb
 from nanophantom.samples.building.orient import DECIMALS, across_the_beam
 from nanophantom.samples.building.ripples import Ripples
 from nanophantom.samples.building.sheet import CARBON, Sheet
-from nanophantom.simcore.atoms import Atoms, Floats, Ints, Window
+from nanophantom.simcore.atoms import Atoms, Floats, Window
 from nanophantom.simcore.electrons.debye_waller import b_factor_debye
 from nanophantom.simcore.fields import Table
 from nanophantom.simcore.runs import Run
@@ -234,7 +235,7 @@ class GrapheneSpecimen(Specimen):
         self.sheets[0].lattice.check_size(window)
         numbers, positions = [], []
         for sheet in self.sheets:
-            sites = sheet.lattice.sites_within(self._reference(window))
+            sites = sheet.lattice.sites_within(self.unstrained(window))
             sites = sites[sheet.present(sites)]
             position = self.positions(sheet, sites)
             inside = window.holds(position[:, 0], position[:, 1])
@@ -260,7 +261,7 @@ class GrapheneSpecimen(Specimen):
         z = plane + self.ripples.heights(x, y)
         return np.round(np.column_stack([x, y, z]), DECIMALS) + 0.0
 
-    def _reference(self, window: Window) -> Window:
+    def unstrained(self, window: Window) -> Window:
         """Return a window of the unstrained sheet that holds everything that is seen in one."""
         field = self.recipe.strain_field
         middle, margin = np.zeros(2), 1e-6
@@ -332,70 +333,11 @@ class GrapheneSpecimen(Specimen):
 
     def truth(self) -> Mapping[str, Table]:
         """Return sheet, layers, strain field, ripples, and lists of all that differs in an atom."""
-        recipe = self.recipe
-        x, y = recipe.hole_centre_nm
-        lattices = [sheet.lattice for sheet in self.sheets]
-        number = np.arange(len(lattices))
-        return {
-            "sheet": {
-                "bond_nm": np.array([recipe.bond_nm]),
-                "spacing_nm": np.array([recipe.spacing_nm]),
-                "hole_diameter_nm": np.array([recipe.hole_diameter_nm]),
-                "hole_x_nm": np.array([x]),
-                "hole_y_nm": np.array([y]),
-                "vacancies_percent": np.array([recipe.vacancies_percent]),
-                "listed_nm": np.array([recipe.listed_nm]),
-            },
-            "layers": {
-                "layer": number,
-                "z_nm": self.first_nm + number * recipe.spacing_nm,
-                "rotation_deg": np.array([lattice.rotation_deg for lattice in lattices]),
-                "moved_bonds": np.array([lattice.shift for lattice in lattices]),
-            },
-            "strain_field": recipe.strain_field.table(),
-            "ripples": self.ripples.table(),
-            "adatoms": self._landed(),
-            **self._defects,
-        }
-
-    def _landed(self) -> Table:
-        """Return the table of adatoms."""
-        position = np.concatenate([np.empty((0, 3)), *(a.positions_nm for a in self.adatoms)])
-        kinds = [kind for kind in self.recipe.adatoms for _ in range(kind.number)]
-        return {
-            "number": np.array([atomic_numbers[kind.element] for kind in kinds], np.int64),
-            **dict(zip(("x_nm", "y_nm", "z_nm"), position.T, strict=True)),
-            "site": np.array([kind.site for kind in kinds], "<U8"),
-            "side": np.array([kind.side for kind in kinds], "<U8"),
-        }
+        return {**_graphene_truth.tables(self), **self._defects}
 
     @cached_property
     def _defects(self) -> Mapping[str, Table]:
-        """Tables of the vacancies and substituted atoms near the origin, and of trimmed atoms."""
-        square = Window.centred(self.recipe.listed_nm, self.recipe.listed_nm)
-        vacancies: list[Floats] = []
-        foreign: list[Floats] = []
-        trimmed: list[Floats] = []
-        for sheet in self.sheets:
-            sites = sheet.lattice.sites_within(self._reference(square))
-            missing = sites[sheet.vacant(sites)]
-            there = sites[sheet.present(sites)]
-            other = there[sheet.elements(there) != CARBON]
-            vacancies.append(self._listed(sheet, missing, square))
-            foreign.append(self._listed(sheet, other, square))
-            trimmed.append(self._listed(sheet, sheet.trimmed, Window.everywhere()))
-        numbers = np.concatenate([rows[:, 1] for rows in foreign]).astype(np.int64)
-        return {
-            "vacancies": _places(vacancies),
-            "substitutions": {"number": numbers, **_places(foreign)},
-            "trimmed": _places(trimmed),
-        }
-
-    def _listed(self, sheet: Sheet, sites: Ints, window: Window) -> Floats:
-        """Return layer, atomic number, x, y, z of sites seen in a window, shape (n, 5)."""
-        layer = np.full(len(sites), sheet.lattice.number)
-        rows = np.column_stack([layer, sheet.elements(sites), self.positions(sheet, sites)])
-        return np.asarray(rows[window.holds(rows[:, 2], rows[:, 3])])
+        return _graphene_truth.defects(self)
 
     @property
     def known(self) -> Mapping[str, Any]:
@@ -429,9 +371,3 @@ class GrapheneSpecimen(Specimen):
 def _seen(atoms: Atoms, window: Window) -> npt.NDArray[np.bool_]:
     """Say which atoms lie in a window."""
     return window.holds(atoms.positions_nm[:, 0], atoms.positions_nm[:, 1])
-
-
-def _places(rows: list[Floats]) -> dict[str, npt.NDArray[Any]]:
-    """Return rows of layer, atomic number, x, y, z as a table of places."""
-    layer, _, x, y, z = np.concatenate(rows).T
-    return {"layer": layer.astype(np.int64), "x_nm": x, "y_nm": y, "z_nm": z}

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 from scipy import special, stats
 
-from nanophantom.analysis import fading
+from nanophantom.analysis import rice
 from nanophantom.analysis.fading import (
     Fading,
     critical_doses,
@@ -193,7 +193,7 @@ def test_the_likelihood_is_the_noncentral_chi_squared(modes: float) -> None:
     B = 1.7
     for s in (0.5, 2.0, 6.0):
         ours = [
-            fading._rice_log_likelihood(P, np.full((1, 3), a), np.full(3, B), modes)[0]
+            rice.log_likelihood(P, np.full((1, 3), a), np.full(3, B), modes)[0]
             for a in (s, 1.1 * s)
         ]
         exact = [
@@ -202,7 +202,7 @@ def test_the_likelihood_is_the_noncentral_chi_squared(modes: float) -> None:
         assert ours[1] - ours[0] == pytest.approx(exact[1] - exact[0], abs=2e-4)
     z = np.geomspace(0.1, 100, 20)
     ratio = special.ive(modes, z) / special.ive(modes - 1, z)
-    np.testing.assert_allclose(fading._bessel_ratio(z, modes), ratio, rtol=2e-3)
+    np.testing.assert_allclose(rice.bessel_ratio(z, modes), ratio, rtol=2e-3)
 
 
 @pytest.mark.parametrize("registered", [True, False])

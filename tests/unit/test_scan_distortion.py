@@ -6,15 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from nanophantom.analysis.scan_distortion import (
-    CorrectedScan,
-    Flyback,
-    calibrate_scan,
-    correct_drift_pair,
-    correct_series,
-    fit_flyback,
-    resample,
-)
+from nanophantom.analysis.scan_calibration import Flyback, calibrate_scan, fit_flyback
+from nanophantom.analysis.scan_distortion import CorrectedScan, correct_drift_pair, correct_series
+from nanophantom.analysis.scan_lines import resample
 
 FloatArray = npt.NDArray[np.float64]
 N = 128
