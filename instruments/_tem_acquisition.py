@@ -244,9 +244,7 @@ class TEMAcquisition(Acquisition):
         total /= len(lens.tilts_mrad) * self.configurations.count
         return total.astype(np.float32)
 
-    def _spectrum(
-        self, parts: Parts | None, moment: Moment, lens: Lens
-    ) -> Spectrum:
+    def _spectrum(self, parts: Parts | None, moment: Moment, lens: Lens) -> Spectrum:
         """Return the Fourier transform of a state's mean intensity; some are remembered."""
         known: dict[Any, Spectrum] = self.__dict__.setdefault("_known", {})
         if (moment, lens) not in known:
