@@ -46,6 +46,11 @@ class DiffractionAcquisition(Acquisition):
         self.n_frames = len(ledger)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Why the acquisition ends early."""
+        return (self.ledger.stopped,) if self.ledger.stopped else ()
+
+    @property
     def thicknesses_nm(self) -> tuple[float, ...]:
         """Depths from which patterns are taken."""
         return self.scattering.thicknesses_nm

@@ -65,6 +65,18 @@ class TEMAcquisition(Acquisition):
         self.n_frames = len(ledger)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Why the acquisition ends early, and what the specimen's changes cost."""
+        changed = len(self.changed_scenes)
+        told = (self.ledger.stopped,) if self.ledger.stopped else ()
+        if changed:
+            told += (
+                f"The specimen is seen in {changed} states after its first; each is scattered "
+                f"through {self.configurations.count} thermal configurations.",
+            )
+        return told
+
+    @property
     def atoms(self) -> Atoms:
         """The atoms in the cell, at rest, in specimen coordinates."""
         return self.configurations.atoms

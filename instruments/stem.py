@@ -130,8 +130,9 @@ class STEMAcquisition(Acquisition):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How the scattering is computed, and with what error."""
-        return self.images.notes
+        """How the scattering is computed and with what error; why the acquisition ends early."""
+        stopped = (self.ledger.stopped,) if self.ledger.stopped else ()
+        return self.images.notes + stopped
 
     @property
     def channels(self) -> tuple[str, ...]:
