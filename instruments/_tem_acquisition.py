@@ -68,7 +68,7 @@ class TEMAcquisition(Acquisition):
     def notes(self) -> tuple[str, ...]:
         """Why the acquisition ends early, and what the specimen's changes cost."""
         changed = len(self.changed_scenes)
-        told = (self.ledger.stopped,) if self.ledger.stopped else ()
+        told: tuple[str, ...] = (self.ledger.stopped,) if self.ledger.stopped else ()
         if changed:
             told += (
                 f"The specimen is seen in {changed} states after its first; each is scattered "

@@ -111,13 +111,16 @@ def _marks(axes: Any, c: Comparison, size: float) -> None:
 def _corner_of_interest(
     c: Comparison, extent_nm: tuple[float, float, float, float], side_nm: float
 ) -> tuple[float, float]:
-    """Return the corner of the part to enlarge: around most mistakes, or the middle."""
+    """Return the corner of the part to enlarge: around most mistakes, or near the middle."""
     left, right, bottom, top = extent_nm
     mistakes = np.concatenate([c.there_nm[c.missed], c.found_nm[c.false]])
     centre = np.array([(left + right) / 2, (bottom + top) / 2])
     if len(mistakes):
         neighbours = cKDTree(mistakes).query_ball_point(mistakes, side_nm / 2, return_length=True)
         centre = mistakes[int(np.argmax(neighbours))]
+    elif c.target.any():  # in the middle there may be a hole
+        targets = c.there_nm[c.target]
+        centre = targets[int(cKDTree(targets).query(centre)[1])]
     x0 = float(np.clip(centre[0] - side_nm / 2, left, max(left, right - side_nm)))
     y0 = float(np.clip(centre[1] - side_nm / 2, top, max(top, bottom - side_nm)))
     return x0, y0
