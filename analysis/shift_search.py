@@ -103,7 +103,9 @@ class _Polynomial:
         self.step_px = np.array([ny / gy, nx / gx])
         # Only rows and columns that hold modes.
         top, right = int(np.max(np.abs(row))), int(np.max(modes.ix))
-        self.matrix = np.zeros((2 * top + 1, right + 1), np.complex64)
+        # Double precision: products of matrices add up in another order on other machines, and a
+        # shift shouldn't depend on it.
+        self.matrix = np.zeros((2 * top + 1, right + 1), np.complex128)
         self.matrix[row, modes.ix] = terms
         self.wy = 2 * np.pi * fft.ifftshift(np.arange(-top, top + 1)) / ny
         self.wx = 2 * np.pi * np.arange(right + 1) / nx
@@ -132,7 +134,7 @@ class _Polynomial:
         def derivatives(shift: FloatArray) -> npt.NDArray[np.complex128]:
             """Return the sums over modes of wy^a wx^b terms exp(i w d), (3, 3)."""
             y, x = np.exp(1j * self.wy * shift[0]), np.exp(1j * self.wx * shift[1])
-            left = np.stack([y, self.wy * y, self.wy**2 * y]).astype(np.complex64)
+            left = np.stack([y, self.wy * y, self.wy**2 * y])
             right = np.stack([x, self.wx * x, self.wx**2 * x], axis=1)
             return np.asarray((left @ self.matrix) @ right)
 
