@@ -116,6 +116,9 @@ def packaged() -> Network:
     return load()
 
 
+LARGEST_PIXEL_NM = 0.05
+
+
 def find(images: npt.ArrayLike, settings: Mapping[str, Any]) -> dict[str, Floats]:
     """Find the atomic columns of a series of images, or of one; registers a series first.
 
@@ -158,6 +161,11 @@ def find_with(
     if stack.ndim == 3:
         stack = stack[0] if len(stack) == 1 else register(stack).aligned_sum
     pixel_size_nm = float(settings["pixel_size_nm"])
+    if pixel_size_nm > LARGEST_PIXEL_NM:
+        raise ValueError(
+            f"pixels of {pixel_size_nm:g} nm can't show atomic columns; the network knows pixels "
+            f"of at most {LARGEST_PIXEL_NM:g} nm"
+        )
     standard, step_nm = standardised(stack, pixel_size_nm)
     answers = []
     for sign in CONTRASTS[contrast]:

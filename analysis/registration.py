@@ -237,4 +237,6 @@ def _checked(images: npt.ArrayLike) -> npt.NDArray[np.generic]:
         raise ValueError(f"images must hold real numbers, got {stack.dtype}")
     if stack.dtype.kind == "f" and not all(np.isfinite(frame).all() for frame in stack):
         raise ValueError("images must be finite: they hold NaN or infinite values")
+    if all(frame.min() == frame.max() for frame in stack):
+        raise ValueError("images have no contrast: every frame is one grey, nothing can be aligned")
     return stack

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
 
 from nanophantom.instruments import _diffraction_truth
 from nanophantom.instruments._diffraction_scattering import WAVES_AT_ONCE, Scattering
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from nanophantom.instruments.diffraction import Diffraction
 
 Floats = npt.NDArray[np.float64]
+
+
+HALO_PER_A = 0.06
+"""Width (a standard deviation) of the halos of amorphous matter, about that of silica's first."""
 
 
 class DiffractionAcquisition(Acquisition):
@@ -190,8 +195,9 @@ class DiffractionAcquisition(Acquisition):
     def _faded(self, pattern: Floats, i: int, fading: Fading) -> Floats:
         """Return a pattern whose spots have faded.
 
-        What the spots lose goes, as in matter that becomes amorphous, evenly round the ring of
-        their spatial frequency; so no electron is lost.
+        What the spots lose goes into broad halos, as in matter that becomes amorphous: evenly
+        round the ring of their spatial frequency and spread over `HALO_PER_A` to either side. So
+        no electron is lost.
         """
         d = self.diffraction
         cx, cy = d.camera.centre_px
@@ -203,7 +209,9 @@ class DiffractionAcquisition(Acquisition):
         ring = np.rint(radius_px).astype(np.int64)
         pixels = np.bincount(ring.ravel())
         lost = np.bincount(ring.ravel(), ((1.0 - left) * pattern).ravel())
-        return np.asarray(left * pattern + (lost / np.maximum(pixels, 1))[ring])
+        rings = (lost / np.maximum(pixels, 1))[ring]
+        width_px = HALO_PER_A * float(wavelength(d.energy_kev)) * 1e3 / d.camera.pixel_size_mrad
+        return np.asarray(left * pattern + gaussian_filter(rings, width_px, mode="reflect"))
 
     def patterns(self, parts: Parts | None) -> Floats:
         """Return the mean patterns at the beginning, (thicknesses, height, width); remembered."""

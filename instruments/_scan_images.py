@@ -109,6 +109,11 @@ class ScanImages:
             )
         history = None
         if isinstance(specimen, Evolves):
+            if specimen.film_motion(1.0, 1.0, run) is not None:
+                raise ValueError(
+                    "sample.film: the motion of a film is that under the broad beam of a tem; "
+                    "leave it away here"
+                )
             history = specimen.history(
                 engine.configurations.atoms, engine.configurations.beyond_nm, ledger, run
             )

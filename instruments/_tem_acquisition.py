@@ -71,10 +71,12 @@ class TEMAcquisition(Acquisition):
         told: tuple[str, ...] = (self.ledger.stopped,) if self.ledger.stopped else ()
         if changed:
             told += (
-                f"The specimen is seen in {changed} states after its first; each is scattered "
+                f"The specimen is seen in {changed} more states than its first; each is scattered "
                 f"through {self.configurations.count} thermal configurations.",
             )
-        return told
+        return told + self.tem.camera.notes(
+            max(self.tem.exposures.frame_doses_e_per_A2), self.tem.exposures.exposure_s
+        )
 
     @property
     def atoms(self) -> Atoms:
@@ -301,7 +303,9 @@ class TEMAcquisition(Acquisition):
         dy_nm, dx_nm = self.path.dy_nm[i], self.path.dx_nm[i]
         if self.film is not None:
             x, y = self.film.uniform_nm(self.ledger.fluence_by(self.path.t_s[i]))
-            dy_nm, dx_nm = dy_nm + y, dx_nm + x
+            # the operator has centred the view on what the beam had moved until then
+            x0, y0 = self.film.uniform_nm(self.ledger.before_e_per_A2)
+            dy_nm, dx_nm = dy_nm + (y - y0), dx_nm + (x - x0)
         return dy_nm, dx_nm
 
     def noise_free(self, parts: Parts | None) -> Images:

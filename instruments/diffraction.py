@@ -289,6 +289,11 @@ class Diffraction(Column):
         ledger = self.ledger(setup.window)
         history = None
         if isinstance(specimen, Evolves):
+            if specimen.film_motion(1.0, 1.0, run) is not None:
+                raise ValueError(
+                    "sample.film: the motion of a film is that under the broad beam of a tem; "
+                    "leave it away here"
+                )
             history = specimen.history(
                 setup.configurations.atoms, setup.configurations.beyond_nm, ledger, run
             )

@@ -84,7 +84,7 @@ def run(recipe: str | Path | Mapping[str, Any], out: Path | str | None = None) -
 
     data = dict(recipe) if isinstance(recipe, Mapping) else recipes.load(recipe)
     plan = runner.plan(data, out=None if out is None else Path(out))
-    grade.check_tasks(plan.tasks, plan.acquisition.signals())
+    grade.check_tasks(plan.tasks, plan.acquisition.signals(), plan.acquisition.truth_outline())
     runner.make(plan)
     grade.grade_folder(plan.out)
     report.write(plan.out)

@@ -64,7 +64,7 @@ def show(recipe_name: str, changes: tuple[str, ...], seed: int | None, as_json: 
 
         scenario = recipe.resolve(recipe.change(recipe.load(recipe_name), changes), seed=seed)
         specimen, acquisition = run.prepare(scenario)
-        grade.check_tasks(scenario.tasks, acquisition.signals())
+        grade.check_tasks(scenario.tasks, acquisition.signals(), acquisition.truth_outline())
         cost, truth = acquisition.cost(), dict(acquisition.truth_outline())
         if as_json:
             document = {
@@ -140,7 +140,7 @@ def run(
         start = time.perf_counter()
         data = recipe.change(recipe.load(recipe_name), changes)
         plan = runner.plan(data, out=out, seed=seed, count=count, resume=resume)
-        grade.check_tasks(plan.tasks, plan.acquisition.signals())
+        grade.check_tasks(plan.tasks, plan.acquisition.signals(), plan.acquisition.truth_outline())
         quiet = as_json
         if not quiet:
             click.echo(f"{plan.name}: {plan.summary}", err=True)

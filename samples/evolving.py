@@ -162,8 +162,10 @@ class EvolvingSpecimen(Specimen):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences of the specimen within."""
-        return self.base.notes
+        """Sentences of the specimen within, and about published doses."""
+        processes: Sequence[Any] = self.recipe.processes
+        told = [note for p in processes if isinstance(p, ContrastFading) for note in p.notes]
+        return (*self.base.notes, *told)
 
     @property
     def known(self) -> Mapping[str, Any]:

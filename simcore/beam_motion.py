@@ -188,8 +188,10 @@ class MotionField:
         )
         if not found:
             raise ValueError(
-                "the beam-induced motion is so strong that it folds the film; lower local_nm, "
-                "creep_nm, magnification_percent or shear_percent"
+                "sample.film: the beam-induced motion is so strong for a view "
+                f"{2 * self.half_width_nm:.3g} nm wide that it folds the film there; "
+                "lower local_nm, creep_nm, magnification_percent or shear_percent, or take a "
+                "larger view"
             )
         return dx, dy
 

@@ -157,8 +157,8 @@ def one_of(tag: str, *models: type[Model]) -> Any:
     Parameters
     ----------
     tag
-        Name of the field, a literal with a default in each of the models, that tells them apart;
-        a recipe that leaves it away means the first.
+        Name of the field, a literal with a default in each of the models, that tells them apart; a
+        recipe has to give it.
     *models
         The models.
     """
@@ -166,7 +166,7 @@ def one_of(tag: str, *models: type[Model]) -> Any:
 
     def read(value: Any) -> str:
         if isinstance(value, Mapping):
-            return str(value.get(tag, names[0]))
+            return str(value.get(tag, ""))
         return str(getattr(value, tag, ""))
 
     tagged = [Annotated[m, Tag(n)] for m, n in zip(models, names, strict=True)]

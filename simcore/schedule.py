@@ -46,7 +46,9 @@ class Exposures(Model):
             )
         mean = float(np.mean(self.doses_e_per_A2))
         if "dose_e_per_A2" in self.model_fields_set and self.dose_e_per_A2 != mean:
-            raise ValueError("give dose_e_per_A2, or doses_e_per_A2 for every frame; not both")
+            raise ValueError(
+                "give dose_e_per_A2, or doses_e_per_A2 for every frame; not both (null is none)"
+            )
         self.__dict__["dose_e_per_A2"] = mean
         return self
 

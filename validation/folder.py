@@ -15,8 +15,25 @@ Graded = dict[Path, list[Scores]]
 """Dataset folder -> its scores, a task each."""
 
 
-def check_tasks(names: Sequence[str], signals: Collection[str]) -> None:
-    """Refuse unknown tasks, and those that miss a signal (ValueError), before anything is made."""
+def check_tasks(
+    names: Sequence[str], signals: Collection[str], truth: Collection[str] | None = None
+) -> None:
+    """Refuse unknown tasks, and those that miss a signal or a truth, before anything is made.
+
+    Parameters
+    ----------
+    names
+        Of the tasks.
+    signals
+        What the instrument gives.
+    truth
+        Tables that the dataset will hold; none: not known yet.
+
+    Raises
+    ------
+    ValueError
+        A task isn't known or can't be set on such data.
+    """
     for name in names:
         try:
             task = find_task(name)
@@ -27,6 +44,12 @@ def check_tasks(names: Sequence[str], signals: Collection[str]) -> None:
             raise ValueError(
                 f"tasks: {name} needs the signal {', '.join(missing)}; the instrument gives "
                 f"{', '.join(signals)}"
+            )
+        untold = [table for table in task.needs if truth is not None and table not in truth]
+        if untold:
+            raise ValueError(
+                f"tasks: {name} can't be graded here: there will be no truth {', '.join(untold)} "
+                f"({task.needs_because})"
             )
 
 

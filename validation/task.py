@@ -142,6 +142,10 @@ class Task(ABC):
     """
     withheld: ClassVar[tuple[str, ...]] = ()
     """Settings that algorithms aren't told, since they would give the answer away."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Truth tables that not every instrument and specimen gives, and that grading needs."""
+    needs_because: ClassVar[str] = ""
+    """Where they come from, for the refusal of a recipe that hasn't them."""
     columns: ClassVar[tuple[str, ...]]
     """Columns that an algorithm must return."""
     optional_columns: ClassVar[tuple[str, ...]] = ()

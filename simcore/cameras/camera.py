@@ -12,6 +12,7 @@ from nanophantom.simcore.cameras import presets
 from nanophantom.simcore.cameras.detector import Detector
 from nanophantom.simcore.cameras.sensors import Counter, Sensor
 from nanophantom.simcore.models import Model
+from nanophantom.simcore.streams import stream
 
 Floats32 = npt.NDArray[np.float32]
 
@@ -89,6 +90,31 @@ class Camera(Model):
         scale = np.float32(self.mean_electrons(dose_e_per_A2))
         seen: Floats32 = np.maximum(intensity, 0.0, dtype=np.float32) * scale  # rounding dips below
         return seen
+
+    def notes(self, dose_e_per_A2: float, exposure_s: float) -> tuple[str, ...]:
+        """Return warnings: a bare beam that saturates the sensor, or mostly coincides in it."""
+        electrons = self.mean_electrons(dose_e_per_A2)
+        corner = self.model_copy(update={"width_px": 16, "height_px": 16})
+        sensor = corner.detector(stream(0, ("camera notes",)), exposure_s)
+        read = float(np.median(sensor.ideal(np.full(corner.shape, electrons, np.float32))))
+        offset = float(getattr(self.sensor, "offset_adu", 0.0))
+        lost = 1.0 - (read - offset) / (electrons * self.counts_per_electron)
+        told = []
+        if lost > 0.1:
+            told.append(
+                f"warning: {electrons:.3g} electrons a pixel and frame are many for this camera; "
+                f"{lost:.0%} of them coincide and aren't counted. Take shorter exposures."
+            )
+        bits = getattr(self.sensor, "bits", None)
+        well = float(getattr(self.sensor, "full_well", None) or np.inf)
+        well = well * float(getattr(self.sensor, "adu_per_electron", 1.0)) + offset
+        full = read / min(well, np.inf if bits is None else 2.0**bits - 1.0)
+        if full > 0.7:
+            told.append(
+                f"warning: the bare beam fills {full:.0%} of the camera's range, so bright pixels "
+                "saturate. Lower the dose of a frame."
+            )
+        return tuple(told)
 
     def detector(self, rng: np.random.Generator, exposure_s: float) -> Detector:
         """Draw, once, what is fixed: gain errors, dark rates, defects.

@@ -98,6 +98,19 @@ class ContrastFading(Model):
                 raise ValueError("holds_at_kev: a published material brings its own beam energy")
         return self
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a published dose stands for, and what is assumed if it isn't one."""
+        if self.material is None:
+            return ()
+        known = sensitivity(self.material)
+        at = "" if known.energy_kev is None else f" at {known.energy_kev:g} keV"
+        cold = "" if known.temperature_k is None else f", {known.temperature_k:g} K"
+        return (
+            f"Fading of {self.material}: published{at}{cold} for the dose at which {known.endpoint}"
+            f" ({known.source}); it is taken as the 1/e dose and scaled to the beam's energy.",
+        )
+
     def law(self, energy_kev: float) -> FadingLaw:
         """Return the critical doses at a beam energy."""
         holds_at = self.holds_at_kev

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from nanophantom.simcore.atoms import Atoms
 from nanophantom.simcore.dose import Ledger
@@ -34,6 +34,12 @@ class Rotation(Model):
     """Steady, right-handed rotation."""
     walk_deg_per_sqrt_s: float = Field(default=0.0, ge=0)
     """Rotational diffusion: standard deviation of the angle after one second."""
+
+    @model_validator(mode="after")
+    def _turns_at_all(self) -> Rotation:
+        if not (self.rate_deg_per_s or self.walk_deg_per_sqrt_s):
+            raise ValueError("nothing turns; give rate_deg_per_s or walk_deg_per_sqrt_s")
+        return self
 
     @field_validator("axis")
     @classmethod

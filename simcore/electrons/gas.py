@@ -42,8 +42,8 @@ class Gas(Model):
 
     species: Literal["H2", "He", "N2", "O2", "CO", "CO2", "H2O", "CH4", "Ar"]
     """Molecule."""
-    pressure_mbar: float = Field(gt=0, le=1000)
-    """Pressure; 1 mbar is 100 Pa."""
+    pressure_mbar: float = Field(gt=0, le=100)
+    """Pressure; 1 mbar is 100 Pa. Environmental microscopes reach some 20 mbar."""
     path_mm: float = Field(default=5.4, gt=0, le=100)
     """Way of the beam through the gas: the gap of an environmental microscope's pole pieces."""
     temperature_k: float = Field(default=298.0, gt=0, le=3000)

@@ -214,3 +214,13 @@ def test_coincidence_lowers_the_dqe() -> None:
     sensor = CountingSensor(frame_rate_hz=100.0)
     x = 0.7
     assert sensor.dqe_at(0.0, 0.0, 70.0, 1.0) == pytest.approx(x / np.expm1(x))
+
+
+def test_a_camera_warns_of_saturation_and_of_coincidence():
+    """90 electrons a pixel in a second fill an active pixel; of a counter's most coincide."""
+    dose = 90.0 / 0.09**2
+    (full,) = Camera(preset="team-maps-80kv", pixel_size_nm=0.009).notes(dose, 1.0)
+    assert "of the camera's range" in full
+    (lost,) = Camera(preset="k2-like-300kv", pixel_size_nm=0.009).notes(dose, 1.0)
+    assert "coincide" in lost
+    assert Camera(preset="k2-like-300kv", pixel_size_nm=0.009).notes(dose / 90, 1.0) == ()

@@ -178,7 +178,9 @@ def test_bragg_intensities_fall_as_debye_and_waller_say(anisotropic):
         np.testing.assert_allclose(np.abs(amplitude), np.sqrt(expected), atol=0.012)
 
 
-@pytest.mark.parametrize("process", [Rotation(group="cube"), RisingBFactor(group="cube")])
+@pytest.mark.parametrize(
+    "process", [Rotation(group="cube", rate_deg_per_s=1.0), RisingBFactor(group="cube")]
+)
 def test_a_part_that_isnt_there_is_named(process):
     with pytest.raises(ValueError, match="no part 'cube'; it has particle, film"):
         process.drive(two_parts(), LEDGER, Run(0).rng("r"))

@@ -146,10 +146,11 @@ def test_one_frame_is_its_own_sum() -> None:
         (np.ones((2, 4, 16)), "sides of 8"),
         (np.full((2, 16, 16), np.nan), "finite"),
         (np.ones((2, 16, 16), complex), "real numbers"),
+        (np.ones((3, 16, 16)), "no contrast"),
     ],
 )
 def test_what_is_no_series_is_refused(images: npt.NDArray[np.generic], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         register(images)
     with pytest.raises(ValueError, match="positive"):
-        register(np.ones((2, 16, 16)), max_shift_px=-1)
+        register(np.arange(512.0).reshape(2, 16, 16), max_shift_px=-1)

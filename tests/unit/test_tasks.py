@@ -7,6 +7,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from nanophantom.validation import column_figures
+from nanophantom.validation.folder import check_tasks
 from nanophantom.validation.task import Scores
 from nanophantom.validation.tasks import find_task, task_names
 
@@ -426,3 +427,11 @@ def test_a_log_without_events_changes_nothing():
     empty = log_of_hops((0.0, 0.0), (0.0, 0.0), n_atoms=0)
     scores = TASK.grade(answer(columns + DRIFT_NM), with_events(observed(columns), empty))
     assert scores["recall"].n == N_TARGETS
+
+
+def test_a_task_without_its_truth_is_refused_before_anything_is_made():
+    """Events need a specimen that changes; the line says where they would come from."""
+    tables = ("atoms", "drift", "dose")
+    with pytest.raises(ValueError, match=r"no truth events .*kind evolving"):
+        check_tasks(["movie-events"], ["image"], tables)
+    check_tasks(["movie-events"], ["image"], (*tables, "events"))

@@ -32,6 +32,8 @@ class Fading(Task):
     default_algorithm = "nanophantom.analysis.fading_movie:find"
     inputs = ("image",)
     withheld = ("crystal",)
+    needs = ("fading",)
+    needs_because = "it comes from a sample of kind evolving with the process fading"
     columns = ("spacing_nm", "critical_dose_e_per_A2", "low_e_per_A2", "high_e_per_A2")
     optional_columns = ("law_e_per_A2", "ky_per_nm", "kx_per_nm")
     contract = """\

@@ -36,6 +36,8 @@ class KnockOn(Task):
     title = "Atoms knocked out of a sheet"
     default_algorithm = "nanophantom.analysis.knock_on_losses:measure"
     inputs = ("image",)
+    needs = ("events",)
+    needs_because = "they come from a sample of kind evolving, whose processes move or take atoms"
     columns = ("x_nm", "y_nm", "t_s", "cross_section_barn", "low_barn", "high_barn")
     optional_columns = ("sigma_t_s", "neighbours")
     contract = f"""\

@@ -34,6 +34,8 @@ class MovieEvents(Task):
     title = "Events in the movie"
     default_algorithm = "nanophantom.analysis.surface_events:find"
     inputs = ("image",)
+    needs = ("events",)
+    needs_because = "they come from a sample of kind evolving, whose processes move or take atoms"
     columns = ("x_nm", "y_nm", "t_s", "kind")
     optional_columns = ("sigma_t_s",)
     contract = f"""\
