@@ -137,7 +137,7 @@ def test_displacement_is_shift_plus_field() -> None:
 
 
 def test_what_cannot_be_tracked_is_refused() -> None:
-    stack = np.ones((12, 64, 64), np.uint16)
+    stack = np.arange(12 * 64 * 64, dtype=np.uint16).reshape(12, 64, 64) % 7
     rigid = register(stack[:1])
     with pytest.raises(ValueError, match="positive"):
         register_locally(stack, rigid, patches=0)
