@@ -140,15 +140,18 @@ def _grading(dataset: Dataset, label: str, scores: Scores) -> dict[str, Any]:
     plates = task.figures(dataset, read_estimates(dataset, label), scores)
     groups = tuple(dict.fromkeys(score.group for score in scores if score.group is not None))
     by_key = {score.key: score for score in scores}
+    first: dict[str, Score] = {}
+    for score in scores:  # a score may be there for parts of the specimen only
+        if score.name not in first or score.group is None:
+            first[score.name] = score
     rows = [
         {
-            "name": _label(score.name),
+            "name": _label(name),
             "hint": score.hint,
-            "whole": _cell(score),
-            "parts": [_cell(by_key.get(f"{score.name}.{group}")) for group in groups],
+            "whole": _cell(by_key.get(name)),
+            "parts": [_cell(by_key.get(f"{name}.{group}")) for group in groups],
         }
-        for score in scores
-        if score.group is None
+        for name, score in first.items()
     ]
     return {
         "title": task.title,
@@ -277,7 +280,8 @@ def _corpus_tables(
     for label in dict.fromkeys(name for gradings in graded for name in gradings):
         of_items = [gradings.get(label) for gradings in graded]
         known = [scores for scores in of_items if scores is not None]
-        keys = [s.key for s in known[0] if s.group is None]
+        whole = {s.name for s in known[0] if s.group is None}
+        keys = [s.key for s in known[0] if s.group is None or s.name not in whole]
         unit = {s.key: s.unit for s in known[0]}
         columns = {
             key: [None if scores is None else scores.values().get(key) for scores in of_items]
