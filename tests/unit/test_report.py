@@ -295,6 +295,17 @@ def test_page_says_what_the_scores_file_says(tmp_path):
     assert "0.123" in read(report.write(dataset.path))[1]
 
 
+def test_scores_of_parts_alone_stand_on_the_page(tmp_path):
+    """A score without a value for the whole still has a line, with those of its parts."""
+    dataset = make(tmp_path / "d")
+    scores = graded(dataset)
+    parts = replace(scores["recall"], name="found_again", group="light", value=0.4321, hint="")
+    grade.save(dataset, found(dataset), replace(scores, scores=(*scores.scores, parts)))
+    page = read(report.write(dataset.path))[1]
+    assert "Found again" in page
+    assert "0.432" in page
+
+
 def test_one_mistake_in_many_does_not_read_as_perfect(tmp_path):
     """A recall of 2904 / 2905 is shown as > 0.999, not as 1.00."""
     dataset = make(tmp_path / "d")
