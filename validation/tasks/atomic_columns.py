@@ -128,7 +128,7 @@ Scored
             missed=np.setdiff1d(targets, targets[hits.true]),
             false=rest[view.holds(positions[rest], BORDER_NM)],
             n_configurations=n_configurations,
-            off_rest_nm=_off_rest_nm(columns, target, n_configurations),
+            off_rest_nm=off_rest_nm(columns, target, n_configurations),
         )
 
 
@@ -232,7 +232,7 @@ def visited_places(events: Table) -> Floats:
     return np.unique(np.round(places, 3), axis=0).reshape(-1, 2)
 
 
-def _off_rest_nm(columns: Table, target: Bools, n_configurations: int) -> float:
+def off_rest_nm(columns: Table, target: Bools, n_configurations: int) -> float:
     """Return how far thermal motion leaves the targets off their resting places, rms.
 
     The mean over n_atoms atoms and N configurations of displacements with <u^2> = B / (8 pi^2)

@@ -14,7 +14,7 @@ from nanophantom.validation.drawing import Plate
 from nanophantom.validation.limits import position_limit
 from nanophantom.validation.matching import match
 from nanophantom.validation.task import Estimates, Score, Scores, Task, require_tables
-from nanophantom.validation.tasks.atomic_columns import View, _off_rest_nm
+from nanophantom.validation.tasks.atomic_columns import View, off_rest_nm
 from nanophantom.validation.tasks.stem_columns import appears_at, disjoint
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ Scored
             missed=np.setdiff1d(targets, targets[hits.true]),
             false=rest[view.holds(positions[rest], BORDER_NM)],
             n_configurations=n_configurations,
-            off_rest_nm=_off_rest_nm(columns, target, n_configurations),
+            off_rest_nm=off_rest_nm(columns, target, n_configurations),
         )
 
 
