@@ -329,8 +329,13 @@ def mtf_from_sinusoids(
     return Transfer(q[order], (np.array(measured) / incident)[order])
 
 
-def dqe(mtf: npt.ArrayLike, nnps: npt.ArrayLike, electrons_per_px: float) -> FloatArray:
-    """Return DQE = MTF^2 / (NNPS n).
+def dqe(
+    mtf: npt.ArrayLike,
+    nnps: npt.ArrayLike,
+    electrons_per_px: float,
+    relative_slope: float = 1.0,
+) -> FloatArray:
+    """Return DQE = (MTF s)^2 / (NNPS n), s the slope of the response relative to its mean.
 
     Parameters
     ----------
@@ -338,6 +343,10 @@ def dqe(mtf: npt.ArrayLike, nnps: npt.ArrayLike, electrons_per_px: float) -> Flo
         At the same frequencies; NNPS in pixels.
     electrons_per_px : float
         Electrons that fell on a pixel, counted by something else.
+    relative_slope : float
+        (n / mean) d mean / d n, from flat fields of two doses: 1 where the response is linear, less
+        in a counter whose electrons coincide. An NNPS refers to the mean; what an image shows of
+        a change refers to the slope.
 
     Raises
     ------
@@ -347,7 +356,8 @@ def dqe(mtf: npt.ArrayLike, nnps: npt.ArrayLike, electrons_per_px: float) -> Flo
     noise = np.asarray(nnps, float)
     if not electrons_per_px > 0 or np.any(noise <= 0):
         raise ValueError("the noise power and the number of electrons must be positive")
-    return np.asarray(np.asarray(mtf, float) ** 2 / (noise * electrons_per_px))
+    signal = relative_slope * np.asarray(mtf, float)
+    return np.asarray(signal**2 / (noise * electrons_per_px))
 
 
 def _stack(images: npt.ArrayLike, least: int = 2) -> npt.NDArray[Any]:

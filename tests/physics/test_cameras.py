@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 import scipy.stats
 
+from nanophantom.analysis.detector_characterisation import dqe, noise_power_spectrum
 from nanophantom.simcore.cameras import DEAD, HOT, Camera, kernels, presets
 
 Array = npt.NDArray[Any]
@@ -330,3 +331,38 @@ def test_one_noise_leaves_the_others_unchanged() -> None:
 def test_library_exponential_is_matched() -> None:
     x = rng(20).uniform(0, 16, 5000)
     assert max(abs(kernels._exp_minus(v) * np.exp(v) - 1) for v in x) < 1e-14
+
+
+def test_flat_fields_of_a_coinciding_counter_give_its_dqe_by_the_slope_of_its_response():
+    """At 2 e/pixel Falcon III's response bends: its slope is 9 % below its mean over n.
+
+    The analysis layer's noise power, with that slope from flat fields of two doses, gives the DQE
+    of the sensor within 3 % on every ring; without it the DQE would be 20 % too good.
+    """
+    electrons, exposure_s = 2.0, 1.0
+    perfect = {"dead_fraction": 0.0, "hot_fraction": 0.0, "gain_reference": None}
+    camera = Camera(preset="falcon-3-counting-300kv", width_px=512, height_px=512)
+    sensor = camera.sensor.model_copy(update=perfect)
+    rng = np.random.default_rng(1)
+    detector = camera.model_copy(update={"sensor": sensor}).detector(rng, exposure_s)
+
+    def flats(n, count):
+        return np.stack(
+            [detector.read(np.full(camera.shape, n, np.float32), rng) for _ in range(count)]
+        )
+
+    low, high = (float(flats(f * electrons, 4).mean()) for f in (0.8, 1.2))
+    noise = noise_power_spectrum(flats(electrons, 30))
+    slope = (high - low) / 0.4 / noise.mean
+    assert slope == pytest.approx(0.914, abs=0.005)
+    rings = (noise.frequency > 0.04) & (noise.frequency < 0.48)
+    around = np.linspace(0, np.pi / 2, 33)
+    for q, nnps in zip(noise.frequency[rings], noise.normalised[rings], strict=True):
+        ky, kx = q * np.sin(around), q * np.cos(around)
+        mtf2 = sensor.mtf_at(ky, kx) ** 2
+        # a ring's noise power is the mean of MTF^2 / DQE over its directions
+        expected = np.mean(mtf2) / np.mean(
+            mtf2 / sensor.dqe_at(ky, kx, electrons=electrons, exposure_s=exposure_s)
+        )
+        measured = dqe(np.sqrt(np.mean(mtf2)), nnps, electrons, slope)
+        assert float(measured) == pytest.approx(expected, rel=0.03)
