@@ -1,9 +1,10 @@
-"""Single files that other programs open: TIFF and MRC stacks, CSV tables.
+"""Single files that other programs open: TIFF and MRC stacks, CSV tables, Gwyddion's maps.
 
 Measured signals keep their names; everything true is called ``truth_...``. Images go to TIFF
 or MRC, one file a signal: frames that are images themselves, and truth columns of two or more
 dimensions. All else is text: a CSV file a truth table, one row an entry, and ``frames.csv`` and
-``truth_frames.csv`` with one row a frame.
+``truth_frames.csv`` with one row a frame. Height maps and their companions go to .gwy, one file a
+frame with all channels, or .gsf, one file a map of heights.
 """
 
 from __future__ import annotations
@@ -11,20 +12,21 @@ from __future__ import annotations
 import contextlib
 import csv
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import mrcfile
 import numpy as np
 import tifffile
 
-from nanophantom.simcore import units
+from nanophantom.simcore import height_formats, units
 from nanophantom.simcore.fields import Array, Axis
 from nanophantom.simcore.store import Dataset
 
-FORMATS = ("tiff", "mrc", "csv")
+FORMATS = ("tiff", "mrc", "csv", "gwy", "gsf")
 
 _TIFF_TYPES = ("uint8", "uint16", "float32")
 """What ImageJ reads."""
@@ -38,10 +40,11 @@ def export(dataset: Dataset, to: str, out_dir: Path | str) -> list[Path]:
     ----------
     dataset
         A complete dataset.
-    to : {"tiff", "mrc", "csv"}
+    to : {"tiff", "mrc", "csv", "gwy", "gsf"}
         TIFF stacks carry pixel size and unit as ImageJ reads them. MRC stacks carry the voxel
         size in Å; their first row is the first row in memory (y points down), which programs
-        that put an MRC's origin at the lower left show upside down.
+        that put an MRC's origin at the lower left show upside down. .gwy and .gsf files have
+        their values in SI units, as Gwyddion reads them.
     out_dir
         Made if it doesn't exist.
 
@@ -57,12 +60,15 @@ def export(dataset: Dataset, to: str, out_dir: Path | str) -> list[Path]:
         in the format.
     """
     out_dir = Path(out_dir)
+    writers: dict[str, Callable[[Path], None]]
     if to == "tiff":
         writers = {f"{s.name}.tif": partial(_write_tiff, s) for s in _stacks(dataset)}
     elif to == "mrc":
         writers = {f"{s.name}.mrc": partial(_write_mrc, s) for s in _stacks(dataset)}
     elif to == "csv":
         writers = {f"{n}.csv": partial(_write_csv, n, t) for n, t in _tables(dataset).items()}
+    elif to in ("gwy", "gsf"):
+        writers = _map_writers(dataset, to)
     else:
         raise ValueError(f"there is no export to {to!r}; formats: {', '.join(FORMATS)}")
     taken = [name for name in writers if (out_dir / name).exists()]
@@ -204,6 +210,76 @@ def _angstrom(axis: Axis) -> float | None:
         return None
 
 
+# --- Gwyddion's maps ----------------------------------------------------------------------
+
+
+def _map_writers(dataset: Dataset, to: str) -> dict[str, Callable[[Path], None]]:
+    """Return what writes each file: all maps of a frame to .gwy, one map of heights to .gsf.
+
+    Raises
+    ------
+    ValueError
+        The dataset holds no maps over lengths in units that Gwyddion knows.
+    """
+    specs = {
+        name: spec
+        for name, spec in dataset.layout.signals.items()
+        if len(spec.shape) == 2
+        and all(axis.unit == "nm" for axis in spec.axes)
+        and spec.unit in height_formats.BASE_UNITS
+    }
+    if not specs:
+        raise ValueError(
+            f"{to} holds maps of heights, phases, forces and the like over nm; this dataset has "
+            "none; export it to tiff, mrc or csv"
+        )
+    shape = next(iter(specs.values())).shape
+    y, x = next(iter(specs.values())).axes
+    size = (abs(y.step), abs(x.step))
+    true = {
+        f"truth {table} {column.removesuffix('_nm')}": values
+        for table in dataset.truth_tables
+        for column, values in dataset.truth(table).items()
+        if values.shape == shape and column.endswith("_nm")
+    }
+    digits = len(str(dataset.n_frames - 1))
+    told = {name: str(value) for name, value in _scalars(dataset.settings)}
+
+    def channels(frame: int) -> dict[str, tuple[Array, tuple[float, float], str]]:
+        maps = {}
+        for name, spec in specs.items():
+            maps[name] = (dataset.signal(name, frame, frame + 1)[0], size, spec.unit)
+            if spec.ideal in dataset.frame_truth_names:
+                truth = dataset.frame_truth(str(spec.ideal), frame, frame + 1)[0]
+                maps[f"truth {spec.ideal}"] = (truth, size, spec.unit)
+        return maps | {name: (values, size, "nm") for name, values in true.items()}
+
+    def gwy(frame: int, path: Path) -> None:
+        height_formats.write_gwy(path, channels(frame), metadata=told)
+
+    def gsf(frame: int, name: str, path: Path) -> None:
+        values, pixel, _ = channels(frame)[name]
+        height_formats.write_gsf(path, values, pixel, name)
+
+    frames = range(dataset.n_frames)
+    if to == "gwy":
+        return {f"frame_{i:0{digits}d}.gwy": partial(gwy, i) for i in frames}
+    heights = [name for name, spec in specs.items() if spec.unit == "nm"]
+    writers: dict[str, Callable[[Path], None]] = {
+        f"{name}_{i:0{digits}d}.gsf": partial(gsf, i, name) for name in heights for i in frames
+    }
+    return writers | {f"{n.replace(' ', '_')}.gsf": partial(gsf, 0, n) for n in true}
+
+
+def _scalars(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Return the settings that are single values, those of a nested group under its name."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{inner}", v) for inner, v in _scalars(value))
+        else:
+            yield name, value
+
+
 # --- tables --------------------------------------------------------------------------------
 
 
@@ -255,7 +331,7 @@ def _as_text(values: Array) -> Array:
 @contextlib.contextmanager
 def _whole_file(path: Path) -> Iterator[Path]:
     """Write under another name; the file appears when it is whole."""
-    growing = path.with_name(f".{path.name}.tmp")
+    growing = path.with_name(f".tmp-{path.name}")  # writers may look at the suffix
     try:
         yield growing
         growing.replace(path)

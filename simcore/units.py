@@ -44,6 +44,14 @@ SUFFIXES: dict[str, str] = {
     "_g_per_cm3": "gram / centimeter**3",
     "_gb": "gigabyte",
     "_mbar": "millibar",
+    "_khz": "kilohertz",
+    "_n_per_m": "newton / meter",
+    "_mj_per_m2": "millijoule / meter**2",
+    "_pa_s": "pascal * second",
+    "_um_per_s": "micrometer / second",
+    "_nm_per_V": "nanometer / volt",
+    "_fm_per_sqrt_hz": "femtometer / hertz**0.5",
+    "_per_s": "1 / second",
 }
 
 # How the unit is written beside a number, in figures and messages.
@@ -69,6 +77,14 @@ SYMBOLS: dict[str, str] = {
     "_pa": "pA",
     "_g_per_cm3": "g/cm³",
     "_gb": "GB",
+    "_khz": "kHz",
+    "_n_per_m": "N/m",
+    "_mj_per_m2": "mJ/m²",
+    "_pa_s": "Pa·s",
+    "_um_per_s": "µm/s",
+    "_nm_per_V": "nm/V",
+    "_fm_per_sqrt_hz": "fm/√Hz",
+    "_per_s": "1/s",
 }
 
 _NUMBER = re.compile(r"^\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*$")

@@ -25,6 +25,7 @@ from nanophantom.validation.drawing import (
     plot,
     plots,
 )
+from nanophantom.validation.height_figures import is_heights, of_heights
 from nanophantom.validation.pattern_figures import is_patterns, of_patterns
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def of_dataset(dataset: Observed) -> list[Plate]:
     """Draw what any dataset of images has: data, noise-free truth, drift, dose, atoms."""
     if is_patterns(dataset):
         return of_patterns(dataset)
+    if is_heights(dataset):
+        return of_heights(dataset)
     plates = [*_frames(dataset)]
     tables = dataset.truth_tables
     if "noise_free" in tables:

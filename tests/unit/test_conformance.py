@@ -14,9 +14,12 @@ from nanophantom.instruments._family import Instrument
 from nanophantom.samples._family import Sample
 from nanophantom.scenarios.scenario import Scenario
 from nanophantom.simcore import units
+from nanophantom.simcore.atoms import Window
 from nanophantom.simcore.experiment import Experiment
 from nanophantom.simcore.models import Family, Model
 from nanophantom.simcore.runs import Run
+from nanophantom.simcore.specimens import HasAtoms, Specimen
+from nanophantom.simcore.surfaces import HasSurface
 
 KINDS = [(family, kind) for family in (Sample, Instrument) for kind in family.kinds()]
 ids = [kind for _, kind in KINDS]
@@ -78,24 +81,27 @@ def test_scenario_floats_name_their_units() -> None:
 
 @pytest.mark.parametrize("kind", Sample.kinds())
 def test_a_sample_is_the_same_for_the_same_run(kind: str) -> None:
-    from nanophantom.simcore.atoms import Window
-    from nanophantom.simcore.specimens import HasAtoms
-
     sample = Sample.of_kind(kind).small()
-    window = Window.centred(3.0, 3.0)
     one, two = sample.make(Run(3)), sample.make(Run(3))
-    assert isinstance(one, HasAtoms)
-    assert isinstance(two, HasAtoms)
-    np.testing.assert_array_equal(
-        one.atoms_within(window).positions_nm, two.atoms_within(window).positions_nm
-    )
-    assert len(one.atoms_within(window)) > 0
+    if isinstance(one, HasAtoms):
+        assert isinstance(two, HasAtoms)
+        window = Window.centred(3.0, 3.0)
+        first, second = (s.atoms_within(window).positions_nm for s in (one, two))
+    else:
+        assert isinstance(one, HasSurface)
+        assert isinstance(two, HasSurface)
+        window = Window.centred(600.0, 600.0)
+        first, second = (s.surface_within(window, (100, 100)).heights_nm for s in (one, two))
+        assert np.ptp(first) > 0
+    np.testing.assert_array_equal(first, second)
+    assert len(first) > 0
 
 
 def without_noise(data: object) -> object:
-    """Switch shot noise off wherever an instrument has it."""
+    """Switch noise off wherever an instrument has it."""
     if isinstance(data, dict):
-        return {k: False if k == "shot_noise" else without_noise(v) for k, v in data.items()}
+        off = ("shot_noise", "noise")
+        return {k: False if k in off else without_noise(v) for k, v in data.items()}
     return [without_noise(v) for v in data] if isinstance(data, list | tuple) else data
 
 
@@ -103,17 +109,21 @@ def small_experiment(kind: str, noise: bool = True) -> Experiment:
     instrument = Instrument.of_kind(kind).small()
     if not noise:
         quiet = without_noise(instrument.model_dump())
-        assert quiet != instrument.model_dump(), "the kind has no knob shot_noise"
+        assert quiet != instrument.model_dump(), "the kind has no knob shot_noise or noise"
         instrument = type(instrument).model_validate(quiet)
-    specimen = Sample.of_kind("nanoparticle-on-support").small().make(Run(3))
-    return Experiment.of(instrument.plan(specimen, Run(3)))
+    return Experiment.of(instrument.plan(specimen_for(kind), Run(3)))
+
+
+def specimen_for(kind: str) -> Specimen:
+    """Return something that an instrument can look at: atoms, or a surface for a tip."""
+    felt = kind in ("afm", "force-volume")
+    return Sample.of_kind("spheres" if felt else "nanoparticle-on-support").small().make(Run(3))
 
 
 def with_ideal(kind: str) -> dict[str, str]:
     """Name the signals whose noise-free expectation is stored, and the truth that holds it."""
     instrument = Instrument.of_kind(kind).small()
-    specimen = Sample.of_kind("nanoparticle-on-support").small().make(Run(3))
-    signals = instrument.plan(specimen, Run(3)).signals()
+    signals = instrument.plan(specimen_for(kind), Run(3)).signals()
     return {name: spec.ideal for name, spec in signals.items() if spec.ideal is not None}
 
 
@@ -141,8 +151,7 @@ def test_turning_noise_off_leaves_every_truth_unchanged(kind: str) -> None:
 @pytest.mark.parametrize("kind", Instrument.kinds())
 def test_the_outline_names_the_truth_that_there_is(kind: str) -> None:
     instrument = Instrument.of_kind(kind).small()
-    specimen = Sample.of_kind("nanoparticle-on-support").small().make(Run(3))
-    acquisition = instrument.plan(specimen, Run(3))
+    acquisition = instrument.plan(specimen_for(kind), Run(3))
     assert set(acquisition.truth_outline()) == set(acquisition.truth())
     frame = acquisition.expose(0)
     for name, spec in acquisition.signals().items():
@@ -153,7 +162,7 @@ def test_the_outline_names_the_truth_that_there_is(kind: str) -> None:
 @pytest.mark.parametrize("kind", Instrument.kinds())
 def test_a_frame_made_alone_equals_the_frame_of_the_series(kind: str) -> None:
     instrument = Instrument.of_kind(kind).small()
-    specimen = Sample.of_kind("nanoparticle-on-support").small().make(Run(3))
+    specimen = specimen_for(kind)
     series = Experiment.of(instrument.plan(specimen, Run(3)))
     last = series.n_frames - 1
     alone = pickle.loads(pickle.dumps(instrument.plan(specimen, Run(3)))).expose(last)

@@ -211,3 +211,50 @@ def test_a_lost_shard_shows_as_full_scale_in_the_index(copy):
     (copy / "shards/000001.h5").unlink()
     with h5py.File(copy / "master.emd") as index:
         assert (index["nanophantom/image/data"][4:8] == 65535).all()
+
+
+@pytest.fixture(scope="module")
+def heights(tmp_path_factory):
+    """Two small frames of a force microscope."""
+    from nanophantom.instruments.afm import AFM
+    from nanophantom.samples._family import Sample
+    from nanophantom.scenarios import run as runner
+
+    data = {
+        "name": "heights",
+        "sample": Sample.of_kind("spheres").small().model_dump(mode="json"),
+        "instrument": AFM.small().model_dump(mode="json"),
+    }
+    folder = tmp_path_factory.mktemp("heights") / "d"
+    runner.make(runner.plan(data, out=folder, seed=1), workers=1)
+    return Dataset(folder)
+
+
+def test_gwy_holds_every_channel_of_a_frame_in_si_units(heights, tmp_path):
+    """Channels, truth and settings of frame 1; heights in metres, 48 nm wide."""
+    import gwyfile
+
+    files = export(heights, "gwy", tmp_path)
+    assert [f.name for f in files] == ["frame_0.gwy", "frame_1.gwy"]
+    container = gwyfile.load(str(files[1]))
+    fields = gwyfile.util.get_datafields(container)
+    assert {"height", "height_retrace", "error", "truth ideal_height", "truth surface height"} <= (
+        set(fields)
+    )
+    measured = heights.signal("height", 1, 2)[0].astype(np.float64)
+    np.testing.assert_allclose(fields["height"].data, 1e-9 * measured, rtol=1e-12)
+    assert fields["height"].xreal == pytest.approx(48e-9)
+    assert container["/0/meta"]["tip.shape"] == "sphere-cone"
+
+
+def test_gsf_is_one_map_of_heights_a_file(heights, tmp_path):
+    """Both frames of every channel in nm; phases and settings have no place in it."""
+    names = {f.name for f in export(heights, "gsf", tmp_path)}
+    assert {"height_0.gsf", "height_1.gsf", "error_retrace_1.gsf"} <= names
+    assert "truth_surface_height.gsf" in names
+
+
+def test_images_of_electrons_are_no_maps_of_heights(dataset, tmp_path):
+    with pytest.raises(ValueError, match="this dataset has none; export it to tiff"):
+        export(dataset, "gwy", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
