@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import ClassVar
 
 from nanophantom.simcore.models import Family
@@ -15,6 +16,10 @@ class Instrument(Family):
 
     folder: ClassVar[str] = "nanophantom.instruments"
     entry_point_group: ClassVar[str] = "nanophantom.instruments"
+
+    def input_files(self) -> dict[str, Path]:
+        """Return the files that the recipe names: path of the knob ("tip.file") -> file."""
+        return {}
 
     @abstractmethod
     def plan(self, specimen: Specimen, run: Run) -> Acquisition:

@@ -7,6 +7,7 @@ paints an artefact into an image.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import model_validator
@@ -89,6 +90,10 @@ class AFM(Instrument):
             imaging=Contact(),
             cantilever=Cantilever(stiffness_n_per_m=0.2, resonance_khz=13.0, quality_factor=30.0),
         )  # fmt: skip
+
+    def input_files(self) -> dict[str, Path]:
+        """Return the file of a measured tip."""
+        return {f"tip.{knob}": file for knob, file in self.tip.input_files().items()}
 
     def plan(self, specimen: Specimen, run: Run) -> AFMAcquisition:
         """Draw drift, disturbances and the tip's life, and look at the surface.

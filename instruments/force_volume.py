@@ -1,8 +1,8 @@
 """Force volume: a force curve at every point of a grid, row by row.
 
-Each curve goes down until the lever's force reaches the trigger, and back. The tip touches the
-surface as its shape allows (dilation), on the material of the point that it touches; what happens
-there is `simcore.probes.force_curves`.
+Each curve goes down, sample by sample, until the lever's force reaches the trigger, and back. The
+tip touches the surface as its shape allows (dilation), on the material of the point that it
+touches; what happens there is `simcore.probes.force_curves`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -44,8 +45,13 @@ class Ramp(Model):
     samples: int = Field(default=500, ge=8, le=100_000)
     """Samples on the way down, and as many on the way up."""
     trigger_nn: float = Field(default=5.0, gt=0, le=1e6)
-    """Force of the lever at which the approach turns; the instrument takes it from where the lever
-    is free."""
+    """Force of the lever at which the approach turns, at the first sample that reaches it; the
+    instrument takes it from where the lever is free."""
+
+    @property
+    def step_nm(self) -> float:
+        """Distance between samples."""
+        return self.length_nm / (self.samples - 1)
 
 
 class Points(Model):
@@ -111,6 +117,10 @@ class ForceVolume(Instrument):
             points=Points(width_px=3, height_px=2),
             ramp=Ramp(length_nm=100.0, samples=60),
         )
+
+    def input_files(self) -> dict[str, Path]:
+        """Return the file of a measured tip."""
+        return {f"tip.{knob}": file for knob, file in self.tip.input_files().items()}
 
     def plan(self, specimen: Specimen, run: Run) -> ForceVolumeAcquisition:
         """Look at the surface; noise is drawn row by row.
@@ -206,6 +216,10 @@ class ForceVolumeAcquisition(Acquisition):
             ramp.length_nm,
             ramp.samples,
         )
+        # The stage knows whole steps only: it turns at the first one at which the trigger is
+        # reached, and where the samples fall on a curve is left to the height of its place.
+        beyond = np.mod(down[:, -1:], ramp.step_nm)
+        down, up = down - beyond, up - beyond
         curves = simulate(
             parameters,
             instrument.cantilever,
@@ -242,6 +256,11 @@ class ForceVolumeAcquisition(Acquisition):
                 "stiffness_n_per_m": np.array([self.instrument.cantilever.stiffness_n_per_m]),
                 "sensitivity_nm_per_V": np.array([self.instrument.sensor.sensitivity_nm_per_V]),
                 "radius_nm": np.array([self.instrument.tip.radius_nm]),
+                "noise_nm": np.array([self.instrument.sensor.noise_nm * self.instrument.noise]),
+                "thermal_nm": np.array(
+                    [self.instrument.cantilever.thermal_rms_nm * self.instrument.noise]
+                ),
+                "drag_nn": np.array([self.instrument.forces.drag_nn]),
             },
         }
 
@@ -251,7 +270,7 @@ class ForceVolumeAcquisition(Acquisition):
             "curves": "contact point, modulus, adhesion, indentation and jumps of every curve",
             "surface": "height and material of every point, and its image by the tip",
             "materials": "modulus, adhesion and viscosity of what there is",
-            "calibration": "actual stiffness, sensitivity and tip radius",
+            "calibration": "actual stiffness, sensitivity, tip radius, noise and drag",
         }
 
     @property

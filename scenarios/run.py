@@ -291,19 +291,24 @@ def _specimen_truth(specimen: Specimen) -> dict[str, Table]:
 def _self_contained(scenario: Scenario) -> tuple[list[Path], str]:
     """Return the files a recipe refers to, and the recipe as it stands beside their copies."""
     data = scenario.model_dump(mode="json")
-    files = []
-    for knob, file in scenario.sample.input_files().items():
-        files.append(file)
-        *way, last = knob.split(".")
-        place = data["sample"]
-        for name in way:
-            place = place[int(name) if name.isdigit() else name]
-        place[last] = f"inputs/{file.name}"
-        if any(other.name == file.name and other != file for other in files):
-            raise ValueError(
-                f"sample.{knob}: two different files are called {file.name}, and a dataset keeps "
-                "copies of both; rename one"
-            )
+    files: list[Path] = []
+    for whose, knobs in {
+        "sample": scenario.sample.input_files(),
+        "instrument": scenario.instrument.input_files(),
+    }.items():
+        for knob, file in knobs.items():
+            *way, last = knob.split(".")
+            place = data[whose]
+            for name in way:
+                place = place[int(name) if name.isdigit() else name]
+            place[last] = f"inputs/{file.name}"
+            if any(other.name == file.name and other != file for other in files):
+                raise ValueError(
+                    f"{whose}.{knob}: two different files are called {file.name}, and a dataset "
+                    "keeps copies of both; rename one"
+                )
+            if file not in files:
+                files.append(file)
     return files, yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
 
 

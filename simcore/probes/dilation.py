@@ -193,9 +193,7 @@ def erode_beyond(image: Floats, tip: CroppedTip) -> Floats:
     where no sample of the tip has been.
     """
     rows, columns = tip.heights.shape
-    upside_down = np.pad(
-        -image, ((rows - 1,) * 2, (columns - 1,) * 2), constant_values=-np.inf
-    )
+    upside_down = np.pad(-image, ((rows - 1,) * 2, (columns - 1,) * 2), constant_values=-np.inf)
     mirrored = tip.reflected()
     return -np.asarray(_maxima(upside_down, mirrored.heights, mirrored.first, mirrored.end))
 

@@ -103,16 +103,14 @@ def paraboloid_map(
     reach_y, reach_x = (int(math.sqrt(depth_nm / drop)) + 1 for drop in drops)
     if (2 * reach_y + 1) * (2 * reach_x + 1) > MOST_SAMPLES:
         raise ValueError(
-            f"a paraboloid of {radius_nm:g} nm that is {depth_nm:g} nm deep is too wide for samples "
-            f"of {pixel_size_nm} nm; take coarser ones, or dilate_paraboloid, which needs no map"
+            f"a paraboloid of {radius_nm:g} nm that is {depth_nm:g} nm deep is too wide for "
+            f"samples of {pixel_size_nm} nm; take coarser ones, or dilate_paraboloid"
         )
     y, x = np.arange(-reach_y, reach_y + 1.0)[:, None], np.arange(-reach_x, reach_x + 1.0)
     return -(drops[0] * y * y + drops[1] * x * x), (reach_y, reach_x)
 
 
-def _drops(
-    radius_nm: float, pixel_size_nm: float | tuple[float, float]
-) -> tuple[float, float]:
+def _drops(radius_nm: float, pixel_size_nm: float | tuple[float, float]) -> tuple[float, float]:
     """Return by how much a paraboloid is lower one sample from its apex, along y and x."""
     dy, dx = np.broadcast_to(np.asarray(pixel_size_nm, np.float64), 2).tolist()
     if not (0 < radius_nm < math.inf and 0 < dy < math.inf and 0 < dx < math.inf):

@@ -127,20 +127,22 @@ def surface_rows(tap: Any, amplitude: float, bottom: float, step: float) -> Any:
     times sqrt(A): so a contact much shorter than the cycle makes them independent of A.
     """
     root = math.sqrt(amplitude)
-    rows = []
-    gap, move, before = REACH_NM + 1.0, step, 0.0
-    while True:
+    rows: Any = []
+    gap, move, lowest = REACH_NM + 1.0, step, math.inf
+    while lowest > bottom:
         mean, first, work = _cycle(tap, gap, amplitude)
         rest = gap - mean / tap.k
+        if len(rows) > 0 and lowest - rest > 2.0 * step and move > 1e-9:
+            gap, move = gap + 0.5 * move, 0.5 * move
+            continue  # in contact the lever's bending, not the gap, takes up the way down
         turn = 2.0 * tap.q * first / tap.k
         loss = tap.q * work / (math.pi * tap.k * amplitude)
         rows.append((rest, root * turn, root * loss, root * mean, _peak(tap, gap, amplitude)))
-        if rest < bottom:
-            return np.array(rows)
-        # In contact the lever's bending, not the gap, takes up the way down.
-        move = step / (1.0 + abs(mean - before) / (tap.k * move))
-        before = mean
+        if lowest - rest < step:
+            move = min(1.5 * move, step)
+        lowest = min(lowest, rest)
         gap -= move
+    return np.array(rows)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -195,21 +197,26 @@ def _steady_amplitude(tap: Any, center: float) -> Any:
 @numba.njit(cache=True, nogil=True)
 def approach_rows(tap: Any, top: float, step: float) -> Any:
     """Return (distance, amplitude, phase, mean, peak, work) from the mean position `top` down."""
-    rows = []
-    center, move, before = top, step, 0.0
-    while True:
+    rows: Any = []
+    center, move, lowest = top, step, math.inf
+    while lowest > -tap.free:
         amplitude = _steady_amplitude(tap, center)
-        sine, cosine = _balance(tap, center, amplitude)
         mean, _, work = _cycle(tap, center - amplitude, amplitude)
-        peak = _peak(tap, center - amplitude, amplitude)
-        rest = center + mean / tap.k
+        rest = center - mean / tap.k
+        if len(rows) > 0 and lowest - rest > 2.0 * step and move > 1e-9:
+            center, move = center + 0.5 * move, 0.5 * move
+            continue  # as in `surface_rows`
+        sine, cosine = _balance(tap, center, amplitude)
         phase = math.degrees(math.atan2(sine, cosine))
+        peak = _peak(tap, center - amplitude, amplitude)
         rows.append((rest, amplitude, phase, mean, peak, work))
-        if (amplitude < 0.005 * tap.free and rest < 0.0) or rest < -tap.free:
-            return np.array(rows)
-        move = step / (1.0 + abs(mean - before) / (tap.k * move))  # as in `surface_rows`
-        before = mean
+        if amplitude < 0.005 * tap.free and rest < 0.0:
+            break
+        if lowest - rest < step:
+            move = min(1.5 * move, step)
+        lowest = min(lowest, rest)
         center -= move
+    return np.array(rows)
 
 
 def inwards(rows: Any) -> Floats:

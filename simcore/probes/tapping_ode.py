@@ -85,8 +85,8 @@ def follow(
     Raises
     ------
     ValueError
-        For no cycles, distances that aren't finite, too few steps, or a tip or an amplitude that
-        isn't positive.
+        For no cycles, distances that aren't finite, too few steps (also: for so stiff a contact),
+        or a tip or an amplitude that isn't positive.
     """
     distance = np.ascontiguousarray(distance_nm, np.float64)
     if distance.ndim != 1 or not distance.size or not np.isfinite(distance).all():
@@ -119,6 +119,11 @@ def follow(
         kick,
         np.random.default_rng(0) if rng is None else rng,  # asked for nothing where kick is 0
     )
+    if not all(np.isfinite(values).all() for values in out):
+        raise ValueError(
+            f"{steps} steps a cycle don't resolve so stiff a contact: take more of them, "
+            "or a stiffer lever"
+        )
     return Cycles(*out)
 
 

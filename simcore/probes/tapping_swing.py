@@ -17,6 +17,7 @@ steady one in tau.
 
 from __future__ import annotations
 
+import cmath
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -113,8 +114,8 @@ def advance_tapping(
 ) -> Any:
     """Return the swing after a time at a distance, and the forces of the surface there.
 
-    Half of the surface's turn and loss, exact at the amplitude of the moment, the free lever's
-    exact relaxation, the other half (Strang); steps are as short as the contact asks for.
+    Exponential midpoint rule: the linear relaxation at the rates of turn and loss that hold at
+    the amplitude half a step on, exactly; steps are as short as the contact asks for.
 
     Largest errors against `tapping_ode`, k = 40 N/m, A0 = 20 nm, from 0.8 A0, Q 150 to 400: free
     growth 0.03 nm; a step up of 1, 2, 3, 5 nm onto 1 to 5 GPa 0.1, 0.2, 0.3, 0.7 nm, onto 70 GPa
@@ -140,35 +141,32 @@ def advance_tapping(
     Returns
     -------
     u_nm, v_nm, mean_force_nn, peak_force_nn
-        The swing, and mean and greatest force over a cycle at the end of the time.
+        The swing, and mean and greatest force over a cycle towards the end of the time.
     """
     if not table.averaged:
         aim_u, aim_v, mean, peak, _ = _look_up(table, material, 0.0, 0, distance_nm)
         kept, deeper = math.exp(-ring_downs), _below(table, distance_nm)
         u_nm, v_nm = aim_u + kept * (u_nm - aim_u), aim_v + kept * (v_nm - aim_v)
         return u_nm, v_nm, mean + deeper, peak + deeper
-    left = ring_downs
-    amplitude = math.hypot(u_nm, v_nm)
-    turn, loss, mean, peak, slope = _surface(table, material, amplitude, distance_nm)
+    swing, left = complex(u_nm, v_nm), ring_downs
+    mean = peak = 0.0
     while left > 1e-9:
+        turn, loss, mean, peak, slope = _surface(table, material, abs(swing), distance_nm)
         # Amplitude and phase swing about the steady state at the rate sqrt(A0 slope).
         h = min(left, SUBSTEP, max(0.5 / math.sqrt(table.free_nm * slope + 1e-9), 1e-3))
-        u_nm, v_nm = _turned(u_nm, v_nm, 0.5 * h * turn, 0.5 * h * loss)
-        kept = math.exp(-h)
-        u_nm, v_nm = table.free_nm + kept * (u_nm - table.free_nm), kept * v_nm
-        amplitude = math.hypot(u_nm, v_nm)
-        turn, loss, mean, peak, slope = _surface(table, material, amplitude, distance_nm)
-        u_nm, v_nm = _turned(u_nm, v_nm, 0.5 * h * turn, 0.5 * h * loss)
+        middle = _relaxed(swing, table.free_nm, turn, loss, 0.5 * h)
+        turn, loss, mean, peak, slope = _surface(table, material, abs(middle), distance_nm)
+        swing = _relaxed(swing, table.free_nm, turn, loss, h)
         left -= h
-    return u_nm, v_nm, mean, peak
+    return swing.real, swing.imag, mean, peak
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _turned(u_nm: float, v_nm: float, angle: float, loss: float) -> Any:
-    """Return the swing with its phase turned and its amplitude braked."""
-    kept = math.exp(-loss) if loss > 0.0 else 1.0
-    c, s = kept * math.cos(angle), kept * math.sin(angle)
-    return c * u_nm - s * v_nm, s * u_nm + c * v_nm
+def _relaxed(swing: complex, free: float, turn: float, loss: float, h: float) -> Any:
+    """Return the swing after h ring-downs at constant rates: a' = A0 - (1 + loss - i turn) a."""
+    rate = complex(1.0 + loss, -turn)
+    aim = free / rate
+    return aim + (swing - aim) * cmath.exp(-rate * h)
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
