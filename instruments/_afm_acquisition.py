@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,14 +21,14 @@ from nanophantom.simcore.probes.feedback import (
     Landscape,
     Loop,
     LoopState,
-    felt_at,
-    follow_line,
-    setpoint_distance,
+    drawn_noise,
     settled,
     stage_step,
 )
 from nanophantom.simcore.probes.height_disturbances import Disturbance
+from nanophantom.simcore.probes.loop_kernels import felt_at, follow_line
 from nanophantom.simcore.probes.piezo_scanner import ProbePath
+from nanophantom.simcore.probes.tapping import conservative_phase_deg
 from nanophantom.simcore.probes.tip_changes import TipHistory
 from nanophantom.simcore.runs import Acquisition, Cost, Frame, Parts, Run, SignalSpec
 from nanophantom.simcore.specimens import Specimen
@@ -39,6 +40,8 @@ Floats = npt.NDArray[np.float64]
 
 WAYS = ("", "_retrace")
 """What is appended to a signal's name, there and back."""
+RING_DOWNS_A_KICK = 0.2
+"""Heat moves the lever in kicks that are this far apart, at most."""
 LEAST_STEPS = 4
 """Steps of the loop in a dwell, at least: a fast scan gets a quicker loop."""
 
@@ -80,13 +83,15 @@ class AFMAcquisition(Acquisition):
         self.answer = afm.imaging.answer(afm.cantilever, afm.tip.radius_nm, self.surface.materials)
         self.loops = tuple(self._loop(frame) for frame in range(self.n_frames))
         self.tips = self._tip_history(float(np.ptp(self.surface.heights_nm)) + 1e-6)
-        for frame, loop in enumerate(self.loops):
-            for material in range(len(self.surface.materials)):
-                self._check(frame, loop, material)
+        for frame, material in itertools.product(
+            range(self.n_frames), range(len(self.surface.materials))
+        ):
+            self._check(frame, material)
 
-    def _check(self, frame: int, loop: Loop, material: int) -> None:
+    def _check(self, frame: int, material: int) -> None:
+        """Refuse a set point that the loop can't keep on one of the materials."""
         try:
-            setpoint_distance(loop, self.answer.response, material)
+            self.answer.distance_at(self.loops[frame].setpoint_nm, material)
         except ValueError as problem:
             name = self.surface.materials[material].name
             raise ValueError(f"imaging (frame {frame}, on {name}): {problem}") from None
@@ -207,13 +212,13 @@ class AFMAcquisition(Acquisition):
             proportional=afm.controller.proportional,
             integral_per_s=of_frame(afm.controller.integral_per_s, frame),
             setpoint_nm=afm.imaging.setpoint_nm(frame, lever),
-            free_nm=self.answer.free_nm,
             stage=stage_step(afm.stage, dt),
             low_nm=-half,  # of where it starts
             high_nm=half,
             detected_share=-math.expm1(-2e3 * math.pi * detector.bandwidth_khz * dt),
             ring_down_s=lever.ring_down_s,
             thermal_nm=lever.thermal_rms_nm,
+            shaken_every=max(1, int(RING_DOWNS_A_KICK * lever.ring_down_s / dt)),
             # White noise of one-sided density D has the variance D^2 / 2 dt in steps of dt.
             detector_nm=1e-6 * detector.noise_fm_per_sqrt_hz * math.sqrt(0.5 / dt),
         )
@@ -222,11 +227,11 @@ class AFMAcquisition(Acquisition):
         self, frame: int, path: ProbePath, raised_nm: Floats, made: Parts, noisy: bool
     ) -> Followed:
         """Follow the surface through a frame, with or without noise."""
-        loop, response = self.loops[frame], self.answer.response
+        loop = self.loops[frame]
         if not noisy:
             loop = loop._replace(thermal_nm=0.0, detector_nm=0.0)
         thermal, noise = self.run.rng("thermal", frame), self.run.rng("detector", frame)
-        lines, m = path.x_nm.shape
+        (lines, m), steps = path.x_nm.shape, self.steps(frame)
         out = np.empty((lines, 4, m))
         whole = None if self.tip_changes else landscape(self.surface, made["felt"])
         state: LoopState | None = None
@@ -246,16 +251,16 @@ class AFMAcquisition(Acquisition):
                 loop = loop._replace(low_nm=middle + loop.low_nm, high_nm=middle + loop.high_nm)
             follow_line(
                 loop,
-                response,
+                self.answer.tapping,
+                self.answer.contact,
                 land,
                 x,
                 y,
                 raised,
-                self.steps(frame),
+                steps,
                 state.values,
                 state.drives,
-                thermal,
-                noise,
+                *drawn_noise(loop, m * steps, thermal, noise),
                 out[line],
             )
         stage, detected, phase, height = (np.asarray(a) for a in np.moveaxis(out, 1, 0))
@@ -268,15 +273,17 @@ class AFMAcquisition(Acquisition):
     ) -> LoopState:
         """Let the loop settle where the first line begins."""
         height, material = felt_at(land, x_nm, y_nm)
+        rest = height + raised_nm + self.answer.distance_at(loop.setpoint_nm, material)
+        ratio = loop.setpoint_nm / self.answer.free_nm if self.tapping else 1.0
         delay_s = 1e-6 * self.afm.controller.delay_us
-        return settled(loop, self.answer.response, height + raised_nm, material, delay_s)
+        return settled(loop, rest, conservative_phase_deg(ratio), delay_s)
 
     def rest_nm(self, frame: int) -> float:
         """Return how far over the first material the lever rests at the set point.
 
         Heights are counted from there, so that the first material appears at its own height.
         """
-        return setpoint_distance(self.loops[frame], self.answer.response, 0)
+        return self.answer.distance_at(self.loops[frame].setpoint_nm, 0)
 
     def disturbance(self, frame: int) -> Disturbance:
         """Draw what disturbs a frame."""

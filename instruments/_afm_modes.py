@@ -13,9 +13,10 @@ from pydantic import Field
 
 from nanophantom.simcore.models import Model, one_of
 from nanophantom.simcore.probes.cantilever import Cantilever
-from nanophantom.simcore.probes.feedback import Response
+from nanophantom.simcore.probes.feedback import ContactTable, distance_at
 from nanophantom.simcore.probes.interaction import CONTACT_NM
 from nanophantom.simcore.probes.tapping import approach_curve
+from nanophantom.simcore.probes.tapping_swing import TappingTable, tapping_table
 from nanophantom.simcore.surfaces import Material
 
 Floats = npt.NDArray[np.float64]
@@ -25,6 +26,10 @@ TABLE_STEP_NM = 0.02
 DEEPEST_NM = 20.0
 """So far the lever may be pushed beyond the set point before a contact table goes on straight."""
 
+_NONE = np.zeros((1, 2))
+NO_CONTACT = ContactTable(0.0, 1.0, _NONE, _NONE, _NONE[0], _NONE[0])
+NO_TAPPING = TappingTable(np.zeros((1, 1, 2, 2)), False, 0.0, 1.0, 0.0, 1.0)
+
 
 @dataclass(frozen=True, eq=False)
 class Answer:
@@ -32,8 +37,11 @@ class Answer:
 
     Attributes
     ----------
-    response
-        Its tables.
+    tapping, contact
+        Tables for the loop; only that of the mode is used, the other one is empty.
+    rest_nm
+        Of each material: distances of the lever's rest position, and the amplitude or minus the
+        deflection there, rising.
     free_nm
         Amplitude far from the surface; 0 in contact mode.
     forces
@@ -41,9 +49,21 @@ class Answer:
         them, nN.
     """
 
-    response: Response
+    tapping: TappingTable
+    contact: ContactTable
+    rest_nm: tuple[tuple[Floats, Floats], ...]
     free_nm: float
     forces: tuple[tuple[Floats, Floats, Floats], ...]
+
+    def distance_at(self, setpoint_nm: float, material: int) -> float:
+        """Return how far over a material the lever rests at a set point.
+
+        Raises
+        ------
+        ValueError
+            The set point is never reached.
+        """
+        return distance_at(*self.rest_nm[material], setpoint_nm if self.free_nm else -setpoint_nm)
 
     def forces_at(self, setpoint_nm: float, material: int) -> tuple[float, float]:
         """Return mean and peak force on a material at a set point, nN."""
@@ -77,19 +97,10 @@ class Tapping(Model):
             approach_curve(lever, self.free_amplitude_nm, radius_nm, material)
             for material in materials
         ]
-        start = min(float(curve.distance_nm[0]) for curve in curves)
-        end = max(float(curve.distance_nm[-1]) for curve in curves)
-        at = start + TABLE_STEP_NM * np.arange(math.ceil((end - start) / TABLE_STEP_NM) + 2)
-        none = np.zeros(len(materials))
         return Answer(
-            Response(
-                start,
-                TABLE_STEP_NM,
-                np.array([np.interp(at, c.distance_nm, c.amplitude_nm) for c in curves]),
-                np.array([np.interp(at, c.distance_nm, c.phase_deg) for c in curves]),
-                none,
-                none,
-            ),
+            tapping_table(lever, self.free_amplitude_nm, radius_nm, materials),
+            NO_CONTACT,
+            tuple((c.distance_nm, c.amplitude_nm) for c in curves),
             self.free_amplitude_nm,
             tuple((c.amplitude_nm, c.mean_force_nn, c.peak_force_nn) for c in curves),
         )
@@ -144,7 +155,9 @@ class Contact(Model):
         )
         ends = np.array([-strongest, strongest])
         return Answer(
-            Response(start, TABLE_STEP_NM, near, far, lets_go, snaps),
+            NO_TAPPING,
+            ContactTable(start, TABLE_STEP_NM, near, far, lets_go, snaps),
+            tuple((distance, -deflection) for distance, deflection in touching),
             0.0,
             ((ends, k * ends, k * ends),) * len(materials),
         )

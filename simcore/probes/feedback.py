@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
@@ -78,8 +77,6 @@ class Loop(NamedTuple):
     proportional: float
     integral_per_s: float
     setpoint_nm: float
-    free_nm: float
-    """Amplitude far from the surface; 0 in contact mode."""
     stage: tuple[float, float, float, float, float, float]
     """Exact step of the stage: position and velocity from position, velocity and drive."""
     low_nm: float
@@ -90,24 +87,25 @@ class Loop(NamedTuple):
     ring_down_s: float
     """Time in which a free amplitude relaxes."""
     thermal_nm: float
+    shaken_every: int
+    """Steps from one thermal kick of the lever to the next, a small part of its ring-down."""
     detector_nm: float
     """Noise of the detector at each step."""
 
 
-class Response(NamedTuple):
-    """What the sample makes of the lever's distance from it, tabulated for each material.
+class ContactTable(NamedTuple):
+    """The lever's deflection against its distance, tabulated for each material of the sample.
 
-    Distances s from the lever's rest position to the surface run in even steps. In tapping `near`
-    is the amplitude and `far` the phase; in contact they are the deflections of the two branches
-    (touching, free), of which the lever stays on one until it ends.
+    Distances s from the lever's rest position to the surface run in even steps. The lever stays on
+    one of two branches, touching or free, until that ends.
     """
 
     start_nm: float
     step_nm: float
-    near: Floats
-    """(materials, distances), nm."""
-    far: Floats
-    """(materials, distances), nm or deg."""
+    touching_nm: Floats
+    """(materials, distances)."""
+    free_nm: Floats
+    """(materials, distances)."""
     lets_go_nm: Floats
     """Distance beyond which each material lets the tip go, (materials,)."""
     snaps_nm: Floats
@@ -133,11 +131,12 @@ class LoopState:
 
     Attributes
     ----------
-    values : (8,)
-        Stage position and velocity, integral, amplitude or deflection, detected value, phase,
-        thermal amplitude, whether the tip touches.
+    values : (11,)
+        Stage position and velocity, integral, the swing's two quadratures, the surface's rates and
+        their distance (`loop_kernels.advance_tapping`), detected value, thermal deflection, whether
+        the tip touches.
     drives : (delay in steps + 1,)
-        Drives on their way to the stage, oldest first from `values`' own counter.
+        Drives on their way to the stage, the next one first.
     """
 
     values: Floats
@@ -156,177 +155,57 @@ def stage_step(stage: Stage, dt_s: float) -> tuple[float, float, float, float, f
     return a, b, c, d, e, f
 
 
-def settled(loop: Loop, response: Response, height_nm: float, material: int,
-            delay_s: float) -> LoopState:  # fmt: skip
-    """Return the loop at rest on a point of the surface."""
-    rest = height_nm + setpoint_distance(loop, response, material)
-    phase = 0.0
-    if loop.tapping:
-        at = np.arange(response.far.shape[1]) * response.step_nm + response.start_nm
-        phase = float(np.interp(rest - height_nm, at, response.far[material]))
+def settled(loop: Loop, height_nm: float, phase_deg: float, delay_s: float) -> LoopState:
+    """Return the loop at rest.
+
+    Parameters
+    ----------
+    height_nm
+        Of the stage.
+    phase_deg
+        Lag of a tapping lever at the set point.
+    delay_s
+        From the detector's reading to the stage's drive.
+    """
+    lag = math.radians(phase_deg)
+    swing = loop.setpoint_nm * math.sin(lag), -loop.setpoint_nm * math.cos(lag)
     values = np.array(
-        [rest, 0.0, rest, loop.setpoint_nm, loop.setpoint_nm, phase, 0.0, 1.0], np.float64
+        [height_nm, 0.0, height_nm, *swing, 0.0, 0.0, math.inf, loop.setpoint_nm, 0.0, 1.0],
+        np.float64,
     )
-    return LoopState(values, np.full(round(delay_s / loop.dt_s) + 1, rest))
+    return LoopState(values, np.full(round(delay_s / loop.dt_s) + 1, height_nm))
 
 
-def setpoint_distance(loop: Loop, response: Response, material: int) -> float:
-    """Return the lever's distance from a material at which the set point is kept.
+def distance_at(distance_nm: Floats, value_nm: Floats, setpoint_nm: float) -> float:
+    """Return the distance at which a rising curve of amplitudes or -deflections passes a value.
 
     Raises
     ------
     ValueError
-        No distance gives the set point.
+        It never does.
     """
-    at = np.arange(response.near.shape[1]) * response.step_nm + response.start_nm
-    value = response.near[material]
-    if not loop.tapping:
-        value, at = value[::-1], at[::-1]  # the deflection falls with distance
-    reached = np.flatnonzero(value >= loop.setpoint_nm)
-    if not len(reached) or value[0] > loop.setpoint_nm:
+    reached = np.flatnonzero(value_nm >= setpoint_nm)
+    if not len(reached) or value_nm[0] > setpoint_nm:
+        low, high = sorted((abs(float(value_nm.min())), abs(float(value_nm.max()))))
         raise ValueError(
-            f"the set point, {loop.setpoint_nm:g} nm, is never reached: the lever's answer lies "
-            f"between {value.min():.3g} and {value.max():.3g} nm"
+            f"the set point, {abs(setpoint_nm):.4g} nm, is never reached: the lever's answer lies "
+            f"between {low:.4g} and {high:.4g} nm"
         )
     i = max(int(reached[0]), 1)
-    rise = value[i] - value[i - 1]
-    share = (loop.setpoint_nm - value[i - 1]) / rise if rise else 0.0
-    return float(at[i - 1] + share * (at[i] - at[i - 1]))
+    rise = value_nm[i] - value_nm[i - 1]
+    share = (setpoint_nm - value_nm[i - 1]) / rise if rise else 0.0
+    return float(distance_nm[i - 1] + share * (distance_nm[i] - distance_nm[i - 1]))
 
 
-@numba.njit(cache=True, nogil=True)
-def follow_line(
-    loop: Any,
-    response: Any,
-    land: Any,
-    x_nm: Floats,
-    y_nm: Floats,
-    raised_nm: Floats,
-    steps: int,
-    state: Floats,
-    drives: Floats,
-    thermal: Any,
-    noise: Any,
-    out: Floats,
-) -> None:
-    """Follow the surface along one line, trace and retrace.
+def drawn_noise(
+    loop: Loop, count: int, thermal: np.random.Generator, noise: np.random.Generator
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Draw the normal numbers of so many steps, (kicks, 2) of the lever, (count,) of the detector.
 
-    Parameters
-    ----------
-    loop, response, land
-        Constants of the loop, the sample's answer, the surface.
-    x_nm, y_nm : (m,)
-        Where the tip is at the middle of each dwell; between them it moves evenly.
-    raised_nm : (m,)
-        How much the surface is raised then (drift, disturbances).
-    steps
-        Steps of the loop in a dwell.
-    state, drives
-        Those of `LoopState`; moved on.
-    thermal, noise
-        Generators of the lever's thermal motion and the detector's noise.
-    out : (4, m)
-        Means over each dwell: stage, detected value, phase, height of the surface as felt.
+    They are empty where a cause is absent.
     """
-    z, v, integral, value, detected, phase, shaken, touching = state
-    a, b, c, d, e, f = loop.stage
-    share_free = 1.0 - math.exp(-loop.dt_s / loop.ring_down_s)
-    kept = 1.0 - share_free
-    shake = loop.thermal_nm * math.sqrt(1.0 - kept * kept)
-    m = x_nm.shape[0]
-    for j in range(m):
-        before, after = max(j - 1, 0), min(j + 1, m - 1)
-        sum_z = sum_value = sum_phase = sum_height = 0.0
-        for i in range(steps):
-            part = (i + 0.5) / steps - 0.5
-            other = after if part > 0 else before
-            w = abs(part)
-            x = x_nm[j] + w * (x_nm[other] - x_nm[j])
-            y = y_nm[j] + w * (y_nm[other] - y_nm[j])
-            height, material = _felt(land, x, y)
-            height += raised_nm[j] + w * (raised_nm[other] - raised_nm[j])
-            s = z - height
-            if loop.tapping:
-                value, phase = _tap(response, material, s, value, phase, share_free)
-                if loop.thermal_nm > 0.0:
-                    shaken = kept * shaken + shake * thermal.standard_normal()
-            else:
-                if touching > 0.0:
-                    if s > response.lets_go_nm[material]:
-                        touching = 0.0
-                elif s < response.snaps_nm[material]:
-                    touching = 1.0
-                if touching > 0.0:
-                    value = _look_up(response.near, material, s, response)
-                    shaken = 0.0  # the contact is much stiffer than the lever
-                else:
-                    value = _look_up(response.far, material, s, response)
-                    if loop.thermal_nm > 0.0:
-                        shaken = kept * shaken + shake * thermal.standard_normal()
-            seen = value + shaken
-            if loop.detector_nm > 0.0:
-                seen += loop.detector_nm * noise.standard_normal()
-            detected += loop.detected_share * (seen - detected)
-            push = loop.setpoint_nm - detected if loop.tapping else detected - loop.setpoint_nm
-            integral += loop.integral_per_s * loop.dt_s * push
-            integral = min(max(integral, loop.low_nm), loop.high_nm)  # no wind-up
-            drive = integral + loop.proportional * push
-            drive = min(max(drive, loop.low_nm), loop.high_nm)
-            for k in range(drives.shape[0] - 1):
-                drives[k] = drives[k + 1]
-            drives[-1] = drive
-            sum_z += z
-            sum_value += detected
-            sum_phase += phase
-            sum_height += height
-            z, v = a * z + b * v + c * drives[0], d * z + e * v + f * drives[0]
-        out[0, j] = sum_z / steps
-        out[1, j] = sum_value / steps
-        out[2, j] = sum_phase / steps
-        out[3, j] = sum_height / steps
-    state[:] = z, v, integral, value, detected, phase, shaken, touching
-
-
-def felt_at(land: Landscape, x_nm: float, y_nm: float) -> tuple[float, int]:
-    """Return the height that the tip feels at a point, nm, and the material that it touches."""
-    height, material = _felt_alone(land, x_nm, y_nm)
-    return float(height), int(material)
-
-
-@numba.njit(cache=True, nogil=True)
-def _felt_alone(land: Any, x: float, y: float) -> Any:
-    return _felt(land, x, y)
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _felt(land: Any, x: float, y: float) -> Any:
-    """Return height (bilinear) and material (nearest) at a point; edges go on."""
-    ny, nx = land.heights_nm.shape
-    u = min(max((x - land.x0_nm) / land.step_x_nm, 0.0), nx - 1.0)
-    v = min(max((y - land.y0_nm) / land.step_y_nm, 0.0), ny - 1.0)
-    j, i = min(int(u), nx - 2), min(int(v), ny - 2)
-    p, q = u - j, v - i
-    h = land.heights_nm
-    top = h[i, j] + p * (h[i, j + 1] - h[i, j])
-    low = h[i + 1, j] + p * (h[i + 1, j + 1] - h[i + 1, j])
-    return top + q * (low - top), land.material[int(v + 0.5), int(u + 0.5)]
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _look_up(table: Floats, material: int, s: float, response: Any) -> Any:
-    """Interpolate a table; before its start and beyond its end it goes on straight."""
-    u = (s - response.start_nm) / response.step_nm
-    i = min(max(int(u), 0), table.shape[1] - 2)
-    return table[material, i] + (u - i) * (table[material, i + 1] - table[material, i])
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _tap(
-    response: Any, material: int, s: float, amplitude: float, phase: float, share: float
-) -> Any:
-    """Move amplitude and phase on by a step."""
-    last = response.start_nm + (response.near.shape[1] - 1) * response.step_nm
-    at = min(max(s, response.start_nm), last)
-    target = _look_up(response.near, material, at, response)
-    aim = _look_up(response.far, material, at, response)
-    return amplitude + share * (target - amplitude), phase + share * (aim - phase)
+    kicks = -(-count // loop.shaken_every)
+    return (
+        thermal.standard_normal((kicks if loop.thermal_nm else 0, 2), np.float32),
+        noise.standard_normal(count if loop.detector_nm else 0, np.float32),
+    )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from nanophantom.simcore.probes.cantilever import Cantilever
+from nanophantom.simcore.probes.loop_kernels import advance_tapping
 from nanophantom.simcore.probes.tapping import (
     approach_curve,
     conservative_phase_deg,
@@ -18,11 +19,7 @@ from nanophantom.simcore.probes.tapping import (
     virial_mean_force_nn,
 )
 from nanophantom.simcore.probes.tapping_ode import follow, steady_state
-from nanophantom.simcore.probes.tapping_swing import (
-    advance_tapping,
-    tapping_table,
-    thermal_kick_nm,
-)
+from nanophantom.simcore.probes.tapping_swing import tapping_table, thermal_kick_nm
 from nanophantom.simcore.surfaces import Material
 
 AIR = Cantilever(stiffness_n_per_m=40.0, resonance_khz=300.0, quality_factor=400.0)
@@ -242,9 +239,10 @@ def test_two_states_at_one_distance_and_the_curve_takes_the_higher():
     drawn = (5.0, 90.0), float(low.amplitude_nm[0])
     repelled = (high["amplitude_nm"], high["phase_deg"]), high["amplitude_nm"]
     for start, seen in (drawn, repelled):
-        u, v = swing(*start)
+        state = (*swing(*start), 0.0, 0.0, math.inf)
         for _ in range(200):
-            u, v, _, _ = advance_tapping(u, v, distance, 0.05, 0, table)
+            state = advance_tapping(*state, distance, 0.05, 0, table)
+        u, v = state[:2]
         assert math.hypot(u, v) == pytest.approx(seen, abs=0.02)
 
 
@@ -284,15 +282,14 @@ def test_free_growth_starts_with_the_phase():
     tau = AIR.quality_factor / math.pi
     seen = follow(AIR, 20.0, 10.0, SILICA, np.full(400, 60.0), amplitude_nm=16.0, phase_deg=53.13,
                   steps=200)  # fmt: skip
-    u, v = start
-    u, v, mean, peak = advance_tapping(u, v, 60.0, 0.5 / tau, 0, table)
+    state = advance_tapping(*start, 0.0, 0.0, math.inf, 60.0, 0.5 / tau, 0, table)
     for cycle in range(400):
+        u, v = state[:2]
         kept = math.exp(-(cycle + 0.5) / tau)
         exact = 20.0 + kept * (start[0] - 20.0), kept * start[1]
-        assert (u, v) == pytest.approx(exact, abs=1e-9)
+        assert (u, v) == pytest.approx(exact, abs=1e-4)
         assert math.hypot(u, v) == pytest.approx(seen.amplitude_nm[cycle], abs=0.03)
-        u, v, mean, peak = advance_tapping(u, v, 60.0, 1.0 / tau, 0, table)
-    assert mean == peak == 0.0
+        state = advance_tapping(*state, 60.0, 1.0 / tau, 0, table)
 
 
 @pytest.mark.parametrize(
@@ -310,11 +307,13 @@ def test_step_of_the_surface_is_answered_as_by_the_oscillator(lever, material, r
     cycles = math.ceil(3.0 * tau)
     seen = follow(lever, 20.0, 10.0, material, np.full(cycles, distance - rise), amplitude_nm=16.0,
                   phase_deg=phase)  # fmt: skip
-    u, v = swing(16.0, phase)
+    state = (*swing(16.0, phase), 0.0, 0.0, math.inf)
+    for _ in range(100):  # the surface's rates at rest
+        state = advance_tapping(*state, distance, 1e-3, 1, table)
     found = []
     for cycle in range(cycles):
-        u, v, _, _ = advance_tapping(u, v, distance - rise, (1.0 if cycle else 0.5) / tau, 1, table)
-        found.append(math.hypot(u, v))
+        state = advance_tapping(*state, distance - rise, (1.0 if cycle else 0.5) / tau, 1, table)
+        found.append(math.hypot(*state[:2]))
     assert abs(np.array(found) - seen.amplitude_nm).max() < error
     target = at(curve, distance - rise, "amplitude_nm")
     relaxed = target + (16.0 - target) * np.exp(-(np.arange(cycles) + 0.5) / tau)
@@ -322,38 +321,65 @@ def test_step_of_the_surface_is_answered_as_by_the_oscillator(lever, material, r
 
 
 @pytest.mark.parametrize(
+    ("lever", "speed_nm_per_s", "height_nm", "error"),
+    [
+        (AIR, 1e4, 6.0, 0.1),
+        (SOFTER, 1e4, 6.0, 0.1),
+        (AIR, 2e3, 4.0, 0.05),
+        (AIR, -1e4, -10.0, 0.05),
+    ],
+)
+def test_moving_surface_is_followed_as_by_the_oscillator(lever, speed_nm_per_s, height_nm, error):
+    """A tip led over slopes as in an image, in steps of a loop at 50 kHz: nowhere off by more."""
+    curve, table = curve_of(lever, 20.0, POLYMER), table_of(lever, 20.0, POLYMER)
+    touched = curve.repulsive
+    distance = float(np.interp(16.0, curve.amplitude_nm[touched], curve.distance_nm[touched]))
+    phase = at(curve, distance, "phase_deg")
+    tau = lever.quality_factor / math.pi
+    cycles = math.ceil((height_nm / speed_nm_per_s + 5e-4) * 1e3 * lever.resonance_khz)
+    rise = speed_nm_per_s * (np.arange(cycles) + 0.5) / (1e3 * lever.resonance_khz)
+    rise = np.clip(rise, min(0.0, height_nm), max(0.0, height_nm))
+    seen = follow(lever, 20.0, 10.0, POLYMER, distance - rise, amplitude_nm=16.0, phase_deg=phase)
+    state = (*swing(16.0, phase), 0.0, 0.0, math.inf)
+    for _ in range(400):
+        state = advance_tapping(*state, distance, 0.05, 0, table)
+    for first in range(0, cycles - 6, 6):  # six cycles are 20 us
+        state = advance_tapping(*state, distance - rise[first + 3], 6 / tau, 0, table)
+        assert math.hypot(*state[:2]) == pytest.approx(seen.amplitude_nm[first + 5], abs=error)
+
+
+@pytest.mark.parametrize(
     ("lever", "free", "material"),
     [(AIR, 20.0, SILICA), (SOFTER, 20.0, POLYMER), (LIQUID, 5.0, PROTEIN)],
 )
 def test_swing_comes_to_rest_on_the_approach_curve(lever, free, material):
-    """Where it settles, in steps long or short, is what the balances say; forces too."""
+    """Where it settles, in steps long or short, is what the balances say."""
     curve = curve_of(lever, free, material)
     table = table_of(lever, free, material)
     for distance in (0.2 * free, 0.6 * free, 0.9 * free, free + 2.0):
         for step in (0.02, 0.3):
-            u, v = swing(at(curve, distance, "amplitude_nm"), at(curve, distance, "phase_deg"))
+            start = swing(at(curve, distance, "amplitude_nm"), at(curve, distance, "phase_deg"))
+            state = (*start, 0.0, 0.0, math.inf)
             for _ in range(math.ceil(12 / step)):
-                u, v, mean, peak = advance_tapping(u, v, distance, step, 0, table)
+                state = advance_tapping(*state, distance, step, 0, table)
+            u, v = state[:2]
             assert math.hypot(u, v) == pytest.approx(at(curve, distance, "amplitude_nm"), abs=0.01)
             assert 90.0 + math.degrees(math.atan2(v, u)) == pytest.approx(
                 at(curve, distance, "phase_deg"), abs=0.15
             )
-            assert mean == pytest.approx(at(curve, distance, "mean_force_nn"), rel=0.02, abs=2e-3)
-            assert peak == pytest.approx(at(curve, distance, "peak_force_nn"), rel=0.02, abs=2e-3)
 
 
-def test_crash_stills_the_lever_and_bends_it():
-    """Deep below the surface the amplitude dies and the force is the lever's stiffness x depth."""
+def test_crash_stills_the_lever():
+    """Deep below the surface the amplitude dies."""
     for lever, free, material in ((AIR, 20.0, SILICA), (LIQUID, 5.0, PROTEIN)):
         table = table_of(lever, free, material)
-        u, v = free, 0.0
+        state = free, 0.0, 0.0, 0.0, math.inf
         amplitudes = []
         for _ in range(400):
-            u, v, mean, _ = advance_tapping(u, v, -3.0 * free, 0.05, 0, table)
-            amplitudes.append(math.hypot(u, v))
+            state = advance_tapping(*state, -3.0 * free, 0.05, 0, table)
+            amplitudes.append(math.hypot(*state[:2]))
         assert max(amplitudes) <= free
         assert amplitudes[-1] < 0.05 * free
-        assert mean == pytest.approx(lever.stiffness_n_per_m * 3.0 * free, rel=0.5)
 
 
 # ---- refusals ----
