@@ -42,9 +42,11 @@ class TappingTable(NamedTuple):
     swing at d = start_nm + step_nm j."""
     averaged: bool
     free_nm: float
-    root_step: float
+    roots_per_step: float
+    """1 / root_step, the square root of nm."""
     start_nm: float
-    step_nm: float
+    steps_per_nm: float
+    """1 / step_nm."""
 
 
 def tapping_table(
@@ -96,7 +98,9 @@ def tapping_table(
             swing = rows[:, 1] * np.sin(lag), -rows[:, 1] * np.cos(lag)
             for j, column in enumerate(swing):
                 of_material[0, :, j] = np.interp(grid, rows[:, 0], column)
-    return TappingTable(values, averaged, float(free_amplitude_nm), root_step, start, step_nm)
+    return TappingTable(
+        values, averaged, float(free_amplitude_nm), 1.0 / root_step, start, 1.0 / step_nm
+    )
 
 
 def thermal_kick_nm(lever: Cantilever, dt_s: float) -> float:
