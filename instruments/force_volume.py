@@ -256,10 +256,8 @@ class ForceVolumeAcquisition(Acquisition):
                 "stiffness_n_per_m": np.array([self.instrument.cantilever.stiffness_n_per_m]),
                 "sensitivity_nm_per_V": np.array([self.instrument.sensor.sensitivity_nm_per_V]),
                 "radius_nm": np.array([self.instrument.tip.radius_nm]),
-                "noise_nm": np.array([self.instrument.sensor.noise_nm * self.instrument.noise]),
-                "thermal_nm": np.array(
-                    [self.instrument.cantilever.thermal_rms_nm * self.instrument.noise]
-                ),
+                "noise_nm": np.array([self.instrument.sensor.noise_nm]),
+                "thermal_nm": np.array([self.instrument.cantilever.thermal_rms_nm]),
                 "drag_nn": np.array([self.instrument.forces.drag_nn]),
             },
         }

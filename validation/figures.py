@@ -25,6 +25,7 @@ from nanophantom.validation.drawing import (
     plot,
     plots,
 )
+from nanophantom.validation.force_figures import is_force_volume, of_force_volume, picture
 from nanophantom.validation.height_figures import is_heights, of_heights
 from nanophantom.validation.pattern_figures import is_patterns, of_patterns
 
@@ -45,6 +46,8 @@ def of_dataset(dataset: Observed) -> list[Plate]:
         return of_patterns(dataset)
     if is_heights(dataset):
         return of_heights(dataset)
+    if is_force_volume(dataset):
+        return of_force_volume(dataset)
     plates = [*_frames(dataset)]
     tables = dataset.truth_tables
     if "noise_free" in tables:
@@ -62,6 +65,8 @@ def thumbnail(dataset: Observed, size_inch: float = 1.4) -> Figure:
     """Return a small picture of a dataset's first frame (or its noise-free image)."""
     if "noise_free" in dataset.truth_tables:
         image = next(iter(dataset.truth("noise_free").values()))
+    elif is_force_volume(dataset):
+        image = picture(dataset)
     else:
         image = dataset.signal(dataset.signals[0], 0, 1)[0]
     if is_patterns(dataset):

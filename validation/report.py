@@ -25,6 +25,7 @@ from nanophantom.simcore.store.files import require_folder, write_whole
 from nanophantom.simcore.store.layout import read_recipe
 from nanophantom.validation import figures
 from nanophantom.validation.drawing import BLUE, INK, Plate
+from nanophantom.validation.force_figures import is_force_volume
 from nanophantom.validation.grade import read_estimates, read_scores
 from nanophantom.validation.task import Score, Scores
 from nanophantom.validation.tasks import find_task
@@ -197,9 +198,14 @@ def _shape_in_words(dataset: Dataset) -> str:
     """Return how many frames of what size, in a sentence's words."""
     name = dataset.signals[0]
     ny, nx = dataset.signal(name, 0, 1).shape[-2:]
+    if is_force_volume(dataset):
+        step_nm = dataset.settings["pixel_size_nm"]
+        size = f"{ny * step_nm:.4g} nm × {dataset.n_frames * step_nm:.4g} nm"
+        return f"force curves on {ny} × {dataset.n_frames} points, {size}, of {nx} samples each way"
     frames = "one frame" if dataset.n_frames == 1 else f"{dataset.n_frames} frames"
     pixel_size_nm = dataset.settings.get("pixel_size_nm")
-    size = f", {nx * pixel_size_nm:.3g} nm × {ny * pixel_size_nm:.3g} nm" if pixel_size_nm else ""
+    step_y_nm = dataset.settings.get("pixel_size_y_nm", pixel_size_nm)
+    size = f", {nx * pixel_size_nm:.3g} nm × {ny * step_y_nm:.3g} nm" if pixel_size_nm else ""
     return f"{frames} of {nx} × {ny} pixels{size}"
 
 
