@@ -17,8 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nanophantom.analysis.contact_point import baseline, drag_nn
-from nanophantom.analysis.force_fit import LAWS, Law, fit_many
+from nanophantom.analysis.force_fit import fit_many
+from nanophantom.analysis.force_fit_curves import LAWS, Law
 from nanophantom.analysis.joint_force_fit import coming_off, fit_both_ways
+from nanophantom.simcore.probes.contact import PULL_OFF
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -143,7 +145,7 @@ def _together(ways: _Ways, stiffness: float, law: Any, radius: float) -> tuple[F
         (noise, _noise_touching(z, x, off.before_nm, noise)),
         off,
     )
-    pull = {"dmt": 2e-3, "jkr": 1.5e-3}[law] * np.pi * radius  # nN by mJ/m2
+    pull = PULL_OFF[law] * np.pi * radius  # nN by mJ/m2
     found = np.stack([fits.e_star_gpa, fits.contact_nm, pull * fits.work_mj_per_m2], axis=1)
     sigma = np.stack(
         [fits.e_star_sigma_gpa, fits.contact_sigma_nm, pull * fits.work_sigma_mj_per_m2], axis=1

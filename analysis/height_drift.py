@@ -12,7 +12,9 @@ d(t1) - d(t2), from which d follows where its form is known:
   2 % of its move in each decade of time, Physik Instrumente's piezo tutorial), none before 0.1 s;
 * relaxation: a exp(-(t - t0) / tau), as of a stage that cools down.
 
-What is the same before and behind the time of reversal the pair can't tell, nor a constant.
+What is the same before and behind the time of reversal the pair can't tell, nor a constant: there
+a form is only extrapolated. Of creeps and relaxations that explain the rows alike the small one is
+taken (a normal prior of :data:`PRIOR_PX`).
 
 Blocks of rows are registered first, whatever their contents. From there on all rows are
 compared at once: least squares of the difference of both corrected images (Gauss-Newton), the
@@ -34,12 +36,11 @@ from scipy import ndimage, optimize
 
 from nanophantom.analysis.registration import register
 from nanophantom.analysis.scars import inpaint
+from nanophantom.analysis.slow_axis_creep import decades
 
 Floats = npt.NDArray[np.float64]
 DriftModel = Literal["linear", "creep", "exponential"]
 
-CREEP_UNIT_S = 0.1
-"""Time after the move at which creep is counted from."""
 TIME_CONSTANTS = np.geomspace(0.03, 0.5, 12)
 """Relaxations tried, as shares of the time of both frames; slower ones look like a drift."""
 FREEDOM: dict[DriftModel, int] = {"linear": 2, "creep": 4, "exponential": 5}
@@ -53,6 +54,9 @@ NOTHING_IN_COMMON = "the frames have no structure in common by which to align th
 SMOOTH_PX = 1.0
 """Standard deviation of the Gaussian on images before rows are compared: noise drowns slopes."""
 OUTLIER_PX = 1.0
+PRIOR_PX = 3.0
+"""Standard deviation, before anything is seen, of creep a decade, of relaxations, and of the amount
+of a cause of known course."""
 MISMATCH_PX = 1.0
 """Blocks that differ by more weren't aligned."""
 STEEPEST = 0.5
@@ -117,20 +121,25 @@ class _Model:
     span_s: float
     time_constant_s: float
     parts: Floats
+    course: tuple[Floats, Floats] | None = None
+    """Times and displacements of a cause whose course is known."""
 
     def basis(self, times_s: Floats) -> Floats:
-        """Return the functions at these times, on a last axis."""
+        """Return the functions at these times, on a last axis: the drift's is the first."""
         since = times_s - self.origin_s
         columns = [since / self.span_s]
         if self.name == "creep":
-            columns.append(np.log10(np.maximum(since / CREEP_UNIT_S, 1)))
+            columns.append(decades(since))
         elif self.name == "exponential":
             columns.append(np.exp(-np.maximum(since, 0) / self.time_constant_s))
+        if self.course is not None:
+            columns.append(np.interp(times_s, self.course[0], self.course[1]))
         return np.stack(columns, axis=-1)
 
     def displacement(self, times_s: Floats) -> Floats:
         """Return (dy, dx) in pixels at these times."""
-        return np.asarray(self.basis(times_s) @ self.parts)
+        basis = self.basis(times_s)
+        return np.asarray(basis[..., : len(self.parts)] @ self.parts)
 
 
 def correct(
@@ -141,6 +150,7 @@ def correct(
     max_shift_px: float | None = None,
     start_s: float | None = None,
     mask: npt.ArrayLike | None = None,
+    course_px: npt.ArrayLike | None = None,
 ) -> DriftCorrection:
     """Find drift and creep of a pair of frames and correct both.
 
@@ -161,6 +171,9 @@ def correct(
         When creep and relaxation began; one line before the first one read, if not given.
     mask : (2, ny, nx) bool, optional
         True where a height isn't to be used (scars, say): filled in.
+    course_px : (2, ny), optional
+        Displacement along y of each row per unit of one more cause, whose course is known but
+        not how much of it there is: :func:`nanophantom.analysis.slow_axis_creep.ramp_creep_px`.
 
     Raises
     ------
@@ -186,14 +199,24 @@ def correct(
     if not (np.isfinite(reach) and reach > 0):
         raise ValueError(f"max_shift_px must be positive, got {max_shift_px}")
 
+    course = None
+    if course_px is not None:
+        values = np.asarray(course_px, np.float64)
+        if values.shape != times.shape or not np.all(np.isfinite(values)):
+            raise ValueError(f"course_px must be finite, of the shape {times.shape} of times_s")
+        order = np.argsort(times, axis=None)
+        course = times.ravel()[order], values.ravel()[order]
+
     pair = _Pair(np.stack([ndimage.spline_filter(frame, mode="mirror") for frame in z]), times)
     best = _Model("linear", origin, float(np.ptp(times)), np.inf, np.zeros((1, 2)))
     for i in range(BLOCK_ROUNDS):
         # Rows that were read soon after each other first: they lead to those that weren't.
         share = (i + 1) / BLOCK_ROUNDS
-        candidates = names[model] if share == 1 else ("linear",)
+        # Blocks tell a form roughly: rows decide.
+        candidates = ("linear", *names[model]) if share == 1 else ("linear",)
         blocks = pair.blocks_registered(best, reach, share)
         best = pair.fitted(best, candidates, blocks, robust=True)
+    best = replace(best, course=course)
     for i in range(ROUNDS):
         # Two near-equal forms must not take turns for ever.
         candidates = names[model] if i < ROUNDS // 2 else (best.name,)
@@ -351,17 +374,26 @@ def _fit(
     measured = seen.difference()
     weights = np.ones(len(basis))
     n = 2 * basis.shape[1]
-    for _ in range(20 if robust else 1):
+    beyond_drift = np.arange(n) >= 2
+    free = np.ones(n, bool)
+    free[-1] = model.course is None  # the course is that of the slow axis, y
+    variance = 0.0  # of the height's difference along a row, that rows go on misfitting by
+    for _ in range(20):
         matrix = np.einsum("r,rm,rkl,rn->mknl", weights, basis, seen.information, basis)
         moments = np.einsum("r,rm,rk->mk", weights, basis, seen.moments)
-        parts, *_ = np.linalg.lstsq(matrix.reshape(n, n), moments.ravel(), rcond=1e-13)
-        parts = parts.reshape(-1, 2)
+        ridge = np.where(beyond_drift, variance / PRIOR_PX**2, 0.0)
+        normal = (matrix.reshape(n, n) + np.diag(ridge))[np.ix_(free, free)]
+        flat = np.zeros(n)
+        flat[free] = np.linalg.lstsq(normal, moments.ravel()[free], rcond=1e-13)[0]
+        parts = flat.reshape(-1, 2)
         rest = measured - basis @ parts
         misfit = np.einsum("rk,rkl,rl->r", rest, seen.information, rest)
         if robust:  # a block off by a lattice vector counts for little
             weights = 1 / (1 + np.sum(rest**2, axis=1) / OUTLIER_PX**2)
+        variance = float(np.sum(weights * misfit) / (2 * np.sum(weights)))
     informed = np.einsum("r,rkk->", weights, seen.information) / 2
-    cost = float(np.sum(weights * misfit)) / informed + 2 * MODEL_ERROR_PX**2
+    unlikely = float(ridge @ parts.ravel() ** 2)
+    cost = (float(np.sum(weights * misfit)) + unlikely) / informed + 2 * MODEL_ERROR_PX**2
     return replace(model, parts=parts), cost
 
 

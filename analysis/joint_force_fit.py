@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from nanophantom.simcore.probes.cantilever import Cantilever
 from nanophantom.simcore.probes.contact import (
+    PULL_OFF,
     dmt_pull_off_nn,
     hertz_indentation_nm,
     jkr_pull_off,
@@ -297,9 +298,7 @@ class _Some:
         p[:, OFF], p[:, OFFSET_IN:] = self.off.middle_nm, lines_nm
         flat = self.x[1] - self.line(p, 1)
         pull_nn = -self.k * flat.min(axis=1)
-        p[:, LN_W] = np.log(
-            1e3 * pull_nn / ({"dmt": 2.0, "jkr": 1.5}[self.law] * np.pi * self.radius)
-        )
+        p[:, LN_W] = np.log(pull_nn / (PULL_OFF[self.law] * np.pi * self.radius))
         work, load = np.exp(p[:, LN_W]), self.k * np.maximum(flat[:, 0], 0.0)
         low, high = (np.full(len(p), math.log(e)) for e in E_STAR_GPA)
         for _ in range(BISECTIONS):

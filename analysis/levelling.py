@@ -8,8 +8,8 @@ is covered; a low quantile beyond that, and differences of neighbouring rows alw
 errors add up as a random walk. :func:`level` starts from the differences and a slope that are
 robust, takes what stands out of the densest level for features, fits the rest, and repeats.
 
-What levelling takes of the roughness itself is known too, :func:`kept_variance` (D. Nečas, P.
-Klapetek and M. Valtr, arXiv:2001.00433).
+What levelling takes of the roughness itself is known too:
+:mod:`nanophantom.analysis.kept_variance`.
 
 Masks are true where a pixel is left out of the fit, as :func:`nanophantom.analysis.scars.find`
 gives them. What was subtracted is the image less the result.
@@ -22,14 +22,14 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import signal
+
+from nanophantom.analysis.polynomial_fit import background, row_backgrounds, want_rows
+from nanophantom.analysis.robust import robust_sigma
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 RowMethod = Literal["mean", "median", "quantile", "polynomial", "median_of_differences", "matched"]
 
-SINGULAR = 1e-12
-"""Smallest eigenvalue of a fit over the largest: below, the pixels don't fix the polynomial."""
 DENSEST = 0.2
 """Share of the pixels whose shortest interval of heights is where the ground is looked for."""
 FEW = 0.05
@@ -98,7 +98,7 @@ def polynomial(
         The image isn't finite and two-dimensional, or the mask leaves too little.
     """
     z, ground = _checked(image, mask)
-    return z - _polynomial_background(z, ground, degree_x, degree_y, total_degree)
+    return z - background(z, ground, degree_x, degree_y, total_degree)
 
 
 def facet(image: npt.ArrayLike, mask: npt.ArrayLike | None = None) -> Floats:
@@ -173,12 +173,12 @@ def align_rows(
     """
     z, ground = _checked(image, mask)
     if method == "polynomial":
-        return z - _row_polynomials(z, ground, degree)
+        return z - row_backgrounds(z, ground, degree)
     if method in ("median_of_differences", "matched"):
         steps = _matched_steps(z, ground) if method == "matched" else _median_steps(z, ground)
         aligned = z - np.concatenate([[0.0], np.cumsum(steps)])[:, None]
         return np.asarray(aligned - np.median(aligned[ground]))
-    _want_rows(ground, 1)
+    want_rows(ground, 1)
     if method == "mean":
         offsets = np.sum(z, axis=1, where=ground) / np.count_nonzero(ground, axis=1)
     elif method == "median":
@@ -231,64 +231,13 @@ def level(
     rest = z - _robust_start(z, allowed, rows != "none")
     ground = _ground(rest, allowed, threshold)
     for _ in range(ROUNDS):
-        rest = rest - _polynomial_background(rest, ground, degree, degree, degree)
+        rest = rest - background(rest, ground, degree, degree, degree)
         if rows != "none":
             rest = rest - _row_offsets(rest, ground, rows)[:, None]
         before, ground = ground, _ground(rest, allowed, threshold)
         if np.count_nonzero(before != ground) <= 1e-4 * z.size:
             break
     return Levelled(rest, z - rest, ~ground)
-
-
-def kept_variance(
-    shape: tuple[int, int],
-    correlation_length_px: float,
-    degree_x: int,
-    degree_y: int | None = None,
-    total_degree: int | None = None,
-    acf: Literal["gaussian", "exponential"] = "gaussian",
-) -> float:
-    """Return E[variance after levelling] / variance of an isotropic rough surface.
-
-    Divide a measured Sq**2 by it. With q an orthonormal polynomial and R the autocorrelation
-    matrix the fit takes q R q / N of the variance; the sum over all polynomials is exact for the
-    sampled surface. For a line it is, to first order in T/L, `n c T/L` with n = degree + 1 fitted
-    terms, c = sqrt(pi) for a Gaussian autocorrelation exp(-r²/T²) and 2 for exp(-r/T)
-    (arXiv:2001.00433).
-
-    Parameters
-    ----------
-    shape : (ny, nx)
-        Of the image.
-    correlation_length_px : float
-        T.
-    degree_x : int
-        Largest power of x.
-    degree_y : int, optional
-        Largest power of y. Left out if every row was fitted by itself.
-    total_degree : int, optional
-        Largest sum of both powers.
-    acf : {"gaussian", "exponential"}
-
-    Raises
-    ------
-    ValueError
-        A parameter isn't positive, or the degree too high for the shape.
-    """
-    ny, nx = (1, shape[1]) if degree_y is None else shape
-    if not (np.isfinite(correlation_length_px) and correlation_length_px > 0):
-        raise ValueError(f"correlation_length_px must be positive, got {correlation_length_px}")
-    if acf not in ("gaussian", "exponential"):
-        raise ValueError(f"acf must be 'gaussian' or 'exponential', got {acf!r}")
-    degree_y = degree_y or 0
-    if not (0 <= degree_x < nx and 0 <= degree_y < ny):
-        raise ValueError(f"degrees must be 0 or more and below the {ny} x {nx} pixels")
-    r = np.hypot(*np.meshgrid(np.arange(1 - ny, ny), np.arange(1 - nx, nx), indexing="ij"))
-    r /= correlation_length_px
-    correlation = np.exp(-(r**2)) if acf == "gaussian" else np.exp(-r)
-    y, x = (_lag_products(n, degree) for n, degree in ((ny, degree_y), (nx, degree_x)))
-    taken = (y @ correlation @ x.T)[_terms(degree_x, degree_y, total_degree)]
-    return float(1 - np.sum(taken) / (ny * nx))
 
 
 def _checked(image: npt.ArrayLike, mask: npt.ArrayLike | None) -> tuple[Floats, Bools]:
@@ -309,70 +258,6 @@ def _checked(image: npt.ArrayLike, mask: npt.ArrayLike | None) -> tuple[Floats, 
     if np.all(masked):
         raise ValueError("the mask leaves no pixel of the image: nothing to fit")
     return z, ~masked
-
-
-def _want_rows(ground: Bools, count: int) -> None:
-    short = np.flatnonzero(np.count_nonzero(ground, axis=1) < count)
-    if len(short):
-        raise ValueError(f"row {short[0]} has fewer than {count} pixels that the mask leaves")
-
-
-def _basis(n: int, degree: int) -> Floats:
-    """Return Legendre polynomials on n pixels, (n, degree + 1): well conditioned."""
-    if not 0 <= degree < n:
-        raise ValueError(f"degree must be 0 or more and below the {n} pixels, got {degree}")
-    return np.asarray(np.polynomial.legendre.legvander(np.linspace(-1, 1, n), degree), np.float64)
-
-
-def _terms(degree_x: int, degree_y: int, total: int | None) -> Bools:
-    """Return which products (j of y, i of x) are fitted."""
-    power = np.add.outer(np.arange(degree_y + 1), np.arange(degree_x + 1))
-    return np.asarray(power <= (degree_x + degree_y if total is None else total))
-
-
-def _squares(basis: Floats) -> Floats:
-    """Return the products of every two of its columns, (n, terms**2)."""
-    return np.asarray(np.einsum("ni,nk->nik", basis, basis).reshape(len(basis), -1))
-
-
-def _polynomial_background(
-    z: Floats, ground: Bools, degree_x: int, degree_y: int, total: int | None
-) -> Floats:
-    y, x = _basis(z.shape[0], degree_y), _basis(z.shape[1], degree_x)
-    fitted = _terms(degree_x, degree_y, total).ravel()
-    weights = ground.astype(np.float64)
-    p, q = y.shape[1], x.shape[1]
-    gram = (_squares(y).T @ weights @ _squares(x)).reshape(p, p, q, q)
-    gram = gram.transpose(0, 2, 1, 3).reshape(p * q, p * q)[np.ix_(fitted, fitted)]
-    _want_regular(gram, "the image")
-    coefficients = np.zeros(p * q)
-    # The second time what rounding left in the normal equations.
-    for _ in range(2):
-        rest = weights * (z - y @ coefficients.reshape(p, q) @ x.T)
-        coefficients[fitted] += np.linalg.solve(gram, (y.T @ rest @ x).ravel()[fitted])
-    return np.asarray(y @ coefficients.reshape(p, q) @ x.T)
-
-
-def _row_polynomials(z: Floats, ground: Bools, degree: int) -> Floats:
-    x = _basis(z.shape[1], degree)
-    _want_rows(ground, degree + 1)
-    weights = ground.astype(np.float64)
-    gram = (weights @ _squares(x)).reshape(len(z), degree + 1, degree + 1)
-    _want_regular(gram, "a row")
-    background = np.zeros_like(z)
-    for _ in range(2):
-        moments = (weights * (z - background)) @ x
-        background += np.linalg.solve(gram, moments[..., None])[..., 0] @ x.T
-    return background
-
-
-def _want_regular(gram: Floats, what: str) -> None:
-    eigenvalues = np.linalg.eigvalsh(gram)
-    if np.any(eigenvalues[..., 0] < SINGULAR * eigenvalues[..., -1]):
-        raise ValueError(
-            f"the pixels that the mask leaves of {what} do not fix the polynomial: "
-            "mask less or lower the degree"
-        )
 
 
 def _row_quantile(z: Floats, ground: Bools, fraction: float) -> Floats:
@@ -442,11 +327,11 @@ def _ground(rest: Floats, allowed: Bools, threshold: float) -> Bools:
     span = max(1, int(DENSEST * len(v)))
     first = int(np.argmin(v[span:] - v[: len(v) - span])) if len(v) > span else 0
     centre = float(np.median(v[first : first + span + 1]))
-    sigma = float(1.4826 * np.median(np.abs(v - centre)))
+    sigma = robust_sigma(v - centre)
     for _ in range(20):
         near = v[np.abs(v - centre) <= threshold * sigma]
         before, centre = sigma, float(np.median(near))
-        sigma = float(1.4826 * np.median(np.abs(near - centre)))
+        sigma = robust_sigma(near - centre)
         if abs(sigma - before) <= 1e-3 * before:
             break
     # Images without noise: rounding isn't a feature.
@@ -463,9 +348,3 @@ def _row_offsets(rest: Floats, ground: Bools, how: str) -> Floats:
     else:
         known = _row_quantile(rest[good], ground[good], 0.5)
     return np.asarray(np.interp(np.arange(len(rest)), good, known))
-
-
-def _lag_products(n: int, degree: int) -> Floats:
-    """Return sum_i q(i) q(i + lag) of orthonormal polynomials, (degree + 1, 2 n - 1)."""
-    q, _ = np.linalg.qr(_basis(n, degree))
-    return np.asarray(np.stack([signal.correlate(column, column) for column in q.T]))

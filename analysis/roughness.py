@@ -1,82 +1,31 @@
-"""Roughness of a height image: parameters of ISO 25178-2, power spectra, autocorrelation.
+"""Roughness of a surface, Sq and T, from the autocorrelation of a height image.
 
 An image shows little of a surface: heights within a correlation length T go together, so an area A
 holds about A/T² independent ones, and levelling takes some of the variance too. Hence
 :func:`fit_autocorrelation` gives Sq and T of the surface that was cut out and levelled, each with
 its standard uncertainty.
 
-Masks are true where a pixel is left out, as in :mod:`nanophantom.analysis.levelling`. Pixel sizes
-are one number, or those along (y, x).
+Masks are true where a pixel is left out, as in :mod:`nanophantom.analysis.levelling`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
-from scipy import ndimage, optimize, signal
+from scipy import optimize
 
-from nanophantom.analysis.levelling import kept_variance
+from nanophantom.analysis.kept_variance import Shape, check_shape, correlation, kept_variance
+from nanophantom.analysis.masked_heights import unmasked
+from nanophantom.simcore.pixel_size import PixelSize, pixel_pair
 
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-PixelSize = float | tuple[float, float]
-Shape = Literal["gaussian", "exponential"]
 
-SEVEN_POINTS = np.array([-1, 9, -45, 0, 45, -9, 1]) / 60
-"""Derivative per pixel that ISO 25178-2 recommends, exact for polynomials up to degree 6."""
 FIT_RANGE = 1.5
 """Lags up to so many correlation lengths are fitted."""
 ROUNDS = 20
-
-
-@dataclass(frozen=True)
-class HeightParameters:
-    """Height and hybrid parameters of ISO 25178-2, heights taken from their mean.
-
-    Attributes
-    ----------
-    sa_nm, sq_nm
-        Mean absolute and root mean square height.
-    ssk, sku
-        Skewness and kurtosis; 0 and 3 for normally distributed heights.
-    sp_nm, sv_nm, sz_nm
-        Highest peak, deepest pit (positive), and their sum.
-    sdq
-        Root mean square gradient.
-    """
-
-    sa_nm: float
-    sq_nm: float
-    ssk: float
-    sku: float
-    sp_nm: float
-    sv_nm: float
-    sz_nm: float
-    sdq: float
-
-
-@dataclass(frozen=True, eq=False)
-class RadialSpectrum:
-    """A two-dimensional power spectrum averaged over rings.
-
-    Attributes
-    ----------
-    frequency_per_nm, psd_nm4 : (n,)
-        Means over the ring.
-    count : (n,)
-        Harmonics in the ring; `sum(psd_nm4 * count) * cell_per_nm2` is Sq**2.
-    cell_per_nm2 : float
-        Area of reciprocal space that a harmonic stands for.
-    """
-
-    frequency_per_nm: Floats
-    psd_nm4: Floats
-    count: npt.NDArray[np.int64]
-    cell_per_nm2: float
 
 
 @dataclass(frozen=True)
@@ -104,138 +53,6 @@ class Correlation:
     measured_sq_nm: float
     kept_variance: float
     noise_nm: float
-
-
-def parameters(
-    image: npt.ArrayLike, pixel_size_nm: PixelSize, mask: npt.ArrayLike | None = None
-) -> HeightParameters:
-    """Return the parameters of a levelled image.
-
-    The gradient takes pixels whose six neighbours along x, and along y, are all there.
-
-    Parameters
-    ----------
-    image : (ny, nx)
-        Heights in nm, finite where they aren't masked.
-    pixel_size_nm : float or (y, x)
-    mask : (ny, nx) bool, optional
-        True where a pixel is left out.
-
-    Raises
-    ------
-    ValueError
-        The image isn't a map of at least 7 x 7 finite heights, all its heights are the same, or
-        the mask leaves no pixel with all its neighbours.
-    """
-    z, used = _checked(image, mask)
-    dy, dx = _pixel(pixel_size_nm)
-    if min(z.shape) < 7:
-        raise ValueError(f"a gradient needs 7 x 7 pixels or more, got {z.shape[0]} x {z.shape[1]}")
-    z = z - np.mean(z[used])
-    heights = z[used]
-    sq = float(np.sqrt(np.mean(heights**2)))
-    if sq <= 1e-14 * float(np.max(np.abs(np.asarray(image)[used]))):
-        raise ValueError("all heights are the same: nothing is rough")
-    squares = 0.0
-    for axis, step in ((0, dy), (1, dx)):
-        whole = ndimage.minimum_filter1d(used, 7, axis=axis, mode="constant", cval=0)
-        if not np.any(whole):
-            raise ValueError("the mask leaves nowhere seven pixels in a line for the gradient")
-        slope = ndimage.correlate1d(np.where(used, z, 0.0), SEVEN_POINTS, axis=axis) / step
-        squares += float(np.mean(slope[whole] ** 2))
-    peak, pit = float(np.max(heights)), float(-np.min(heights))
-    return HeightParameters(
-        sa_nm=float(np.mean(np.abs(heights))),
-        sq_nm=sq,
-        ssk=float(np.mean(heights**3)) / sq**3,
-        sku=float(np.mean(heights**4)) / sq**4,
-        sp_nm=peak,
-        sv_nm=pit,
-        sz_nm=peak + pit,
-        sdq=float(np.sqrt(squares)),
-    )
-
-
-def psd_1d(
-    image: npt.ArrayLike,
-    pixel_size_nm: PixelSize,
-    axis: Literal["x", "y"] = "x",
-    window: str | None = None,
-) -> tuple[Floats, Floats]:
-    """Return the mean power spectrum of an image's lines, one-sided.
-
-    The image's mean is taken off, not the lines' own; theirs is the harmonic 0.
-
-    Parameters
-    ----------
-    image : (ny, nx)
-        Heights in nm.
-    pixel_size_nm : float or (y, x)
-    axis : {"x", "y"}
-        Along which lines run.
-    window : str, optional
-        A window of :func:`scipy.signal.get_window`, as "hann". It is scaled to a mean square of
-        1, so that the spectrum's integral still is Sq**2 by expectation; without, it is exactly.
-
-    Returns
-    -------
-    frequency_per_nm, psd_nm3 : (n // 2 + 1,)
-        `sum(psd_nm3) * frequency_per_nm[1]` is Sq**2.
-
-    Raises
-    ------
-    ValueError
-        The image isn't finite and two-dimensional.
-    """
-    z, _ = _checked(image, None)
-    dy, dx = _pixel(pixel_size_nm)
-    lines, step = (z, dx) if axis == "x" else (z.T, dy)
-    lines = (lines - np.mean(lines)) * _window(window, lines.shape[1])
-    n = lines.shape[1]
-    power = np.mean(np.abs(scipy.fft.rfft(lines, axis=1, workers=1)) ** 2, axis=0)
-    power[1 : (n + 1) // 2] *= 2  # harmonics whose conjugates aren't listed
-    return np.asarray(scipy.fft.rfftfreq(n, step)), np.asarray(power * step / n)
-
-
-def psd_2d(
-    image: npt.ArrayLike, pixel_size_nm: PixelSize, window: str | None = None
-) -> tuple[Floats, Floats, Floats]:
-    """Return the power spectrum of an image; parameters as :func:`psd_1d`'s.
-
-    Returns
-    -------
-    frequency_y_per_nm, frequency_x_per_nm, psd_nm4 : (ny,), (nx,), (ny, nx)
-        Rising frequencies; `sum(psd_nm4)` times both their steps is Sq**2.
-
-    Raises
-    ------
-    ValueError
-        The image isn't finite and two-dimensional.
-    """
-    z, _ = _checked(image, None)
-    dy, dx = _pixel(pixel_size_nm)
-    ny, nx = z.shape
-    windowed = (z - np.mean(z)) * _window(window, ny)[:, None] * _window(window, nx)
-    power = np.abs(scipy.fft.fftshift(scipy.fft.fft2(windowed, workers=1))) ** 2
-    fy, fx = (scipy.fft.fftshift(scipy.fft.fftfreq(n, d)) for n, d in ((ny, dy), (nx, dx)))
-    return np.asarray(fy), np.asarray(fx), np.asarray(power * dy * dx / (ny * nx))
-
-
-def radial_psd(
-    image: npt.ArrayLike, pixel_size_nm: PixelSize, window: str | None = None
-) -> RadialSpectrum:
-    """Return the power spectrum averaged over rings as wide as the coarser frequency step.
-
-    It goes on into the corners, so nothing of the variance is lost. Parameters and errors as
-    :func:`psd_2d`'s.
-    """
-    fy, fx, psd = psd_2d(image, pixel_size_nm, window)
-    step_y, step_x = fy[1] - fy[0], fx[1] - fx[0]
-    f = np.hypot(fy[:, None], fx)
-    ring = np.rint(f / max(step_y, step_x)).astype(np.int64).ravel()
-    count = np.bincount(ring)
-    frequency, power = (np.bincount(ring, v.ravel()) / count for v in (f, psd))
-    return RadialSpectrum(frequency, power, count, float(step_y * step_x))
 
 
 def autocorrelation(
@@ -269,7 +86,7 @@ def autocorrelation(
         The image isn't finite and two-dimensional, a largest lag isn't within it, or the mask
         leaves no pair at some lag.
     """
-    z, used = _checked(image, mask)
+    z, used = unmasked(image, mask)
     ny, nx = z.shape
     my, mx = (ny // 2, nx // 2) if max_lag_px is None else max_lag_px
     if not (0 <= my < ny and 0 <= mx < nx):
@@ -298,7 +115,7 @@ def radial_autocorrelation(
     ValueError
         As :func:`autocorrelation`.
     """
-    dy, dx = _pixel(pixel_size_nm)
+    dy, dx = pixel_pair(pixel_size_nm)
     acf = autocorrelation(image, mask)
     my, mx = acf.shape[0] // 2, acf.shape[1] // 2
     r = np.hypot(np.arange(-my, my + 1)[:, None] * dy, np.arange(-mx, mx + 1) * dx)
@@ -336,7 +153,7 @@ def fit_autocorrelation(
     acf : {"gaussian", "exponential"}
     degree_x, degree_y, total_degree
         Polynomial that was subtracted before, as in
-        :func:`~nanophantom.analysis.levelling.kept_variance`; `degree_y` None if every row was
+        :func:`~nanophantom.analysis.kept_variance.kept_variance`; `degree_y` None if every row was
         levelled by itself: then only lags along x are fitted.
     mask : (ny, nx) bool, optional
         True where a pixel is left out.
@@ -347,10 +164,9 @@ def fit_autocorrelation(
         The image isn't finite and two-dimensional, heights are uncorrelated from pixel to pixel,
         or correlated over more than a quarter of the image.
     """
-    if acf not in ("gaussian", "exponential"):
-        raise ValueError(f"acf must be 'gaussian' or 'exponential', got {acf!r}")
-    z, used = _checked(image, mask)
-    dy, dx = _pixel(pixel_size_nm)
+    check_shape(acf)
+    z, used = unmasked(image, mask)
+    dy, dx = pixel_pair(pixel_size_nm)
     measured = autocorrelation(z, mask)
     my, mx = measured.shape[0] // 2, measured.shape[1] // 2
     y, x = np.mgrid[0 : my + 1, -mx : mx + 1]
@@ -368,7 +184,7 @@ def fit_autocorrelation(
         near = r <= FIT_RANGE * length
         before = length
         (variance, length), _ = optimize.curve_fit(
-            lambda lag, v, t, taken=1 - kept: v * (_rho(lag, t, acf) - taken),
+            lambda lag, v, t, taken=1 - kept: v * (correlation(lag, t, acf) - taken),
             r[near],
             c[near],
             p0=(variance, length),
@@ -398,35 +214,6 @@ def fit_autocorrelation(
     )
 
 
-def _checked(image: npt.ArrayLike, mask: npt.ArrayLike | None) -> tuple[Floats, Bools]:
-    """Return heights, 0 where they are masked, and which pixels are used."""
-    z = np.asarray(image, np.float64)
-    if z.ndim != 2 or min(z.shape) < 2:
-        raise ValueError(f"an image has two axes of 2 or more pixels, got the shape {z.shape}")
-    used = np.ones(z.shape, bool) if mask is None else ~np.asarray(mask, bool)
-    if used.shape != z.shape:
-        raise ValueError(f"the mask's shape {used.shape} isn't the image's, {z.shape}")
-    if np.count_nonzero(used) < 2:
-        raise ValueError("the mask leaves fewer than two pixels")
-    if not np.all(np.isfinite(z[used])):
-        raise ValueError("heights must be finite: mask NaN and infinite values")
-    return np.where(used, z, 0.0), used
-
-
-def _pixel(pixel_size_nm: PixelSize) -> tuple[float, float]:
-    dy, dx = np.broadcast_to(np.asarray(pixel_size_nm, np.float64), 2)
-    if not (0 < dy < np.inf and 0 < dx < np.inf):
-        raise ValueError(f"pixel_size_nm must be positive, got {pixel_size_nm}")
-    return float(dy), float(dx)
-
-
-def _window(name: str | None, n: int) -> Floats:
-    if name is None:
-        return np.ones(n)
-    w = np.asarray(signal.get_window(name, n), np.float64)
-    return np.asarray(w / np.sqrt(np.mean(w**2)))
-
-
 def _lagged_sums(z: Floats, my: int, mx: int) -> Floats:
     """Return sum_x z(x) z(x + lag) for lags of -m to m."""
     shape = [
@@ -435,10 +222,6 @@ def _lagged_sums(z: Floats, my: int, mx: int) -> Floats:
     spectrum = scipy.fft.rfft2(z, s=shape, workers=1)
     sums = scipy.fft.irfft2(np.abs(spectrum) ** 2, s=shape, workers=1)
     return np.asarray(sums[np.ix_(np.arange(-my, my + 1), np.arange(-mx, mx + 1))])
-
-
-def _rho(r: Floats, length: float, acf: Shape) -> Floats:
-    return np.asarray(np.exp(-((r / length) ** 2)) if acf == "gaussian" else np.exp(-r / length))
 
 
 def _first_length(r: Floats, c: Floats, step: float, reach: float) -> float:
@@ -467,14 +250,14 @@ def _uncertainties(
     """Return the standard uncertainties of the fitted variance and length."""
     (ny, nx), (y, x) = shape, lags
     r = np.hypot(y * pixel[0], x * pixel[1])
-    rho = _rho(r, length, acf)
+    rho = correlation(r, length, acf)
     order = 2 if acf == "gaussian" else 1
     by_length = variance * rho * order * (r / length) ** order / length
     fit = np.linalg.pinv(np.stack([rho - (1 - kept), by_length], axis=1))  # (2, lags)
     around = np.hypot(
         scipy.fft.fftfreq(ny, 1 / ny)[:, None] * pixel[0], scipy.fft.fftfreq(nx, 1 / nx) * pixel[1]
     )
-    spectrum = scipy.fft.rfft2(variance * _rho(around, length, acf), workers=1).real
+    spectrum = scipy.fft.rfft2(variance * correlation(around, length, acf), workers=1).real
     twice = np.full(spectrum.shape[1], 2.0)
     twice[0] = 1.0
     if nx % 2 == 0:

@@ -193,7 +193,7 @@ def _scars(
     edge_here = np.abs(above - below) > EDGE * sigma
     gain = np.where(edge_here, EDGE_LOSS, np.clip(gain, -PIXEL_GAIN, PIXEL_GAIN))
     gain = np.where(usable, gain, -PIXEL_GAIN)
-    runs = _best_runs(gain)
+    runs = best_runs(gain)
 
     # Along a ridge the rows beside it fall off still further, beside a scar they go on level.
     first, last = np.zeros_like(above), np.zeros_like(below)
@@ -240,8 +240,14 @@ def _fall(z: Floats) -> Floats:
     return np.asarray(ndimage.uniform_filter1d(slope, SMOOTH_PX, axis=1, mode="nearest"))
 
 
-def _best_runs(gain: Floats) -> Bools:
-    """Cut every row into runs whose summed gain, less the cost of a run, is the largest."""
+def best_runs(gain: Floats) -> Bools:
+    """Cut every row into runs whose summed gain, less the cost of a run, is the largest.
+
+    Parameters
+    ----------
+    gain : (ny, nx)
+        Log-likelihood ratio of each pixel: of a run against none.
+    """
     columns = np.ascontiguousarray(gain.T)
     stays_on, comes_from_on = np.empty(columns.shape, bool), np.empty(columns.shape, bool)
     off, on = np.zeros(len(gain)), np.full(len(gain), -np.inf)

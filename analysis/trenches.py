@@ -136,11 +136,12 @@ def measure(
         z = z - np.median(z - typical, axis=1)[:, None]
     mean = np.mean(z, axis=0)
     background, spans = _spans(mean)
-    if not spans:
+    whole = [a >= 0 and b <= len(mean) for a, b in spans]
+    if not any(whole):
         raise ValueError("no trench with both its rims stands out of the noise")
     plateau = np.ones(len(mean), bool)
     for first, last in spans:
-        plateau[first:last] = False
+        plateau[max(first, 0) : last] = False
     z = z - background
     profiles = np.array([np.mean(block, axis=0) for block in np.array_split(z, blocks)])
     profiles -= np.array([np.median(p[plateau]) for p in profiles])[:, None]
@@ -149,7 +150,9 @@ def measure(
     surfaces = [reconstruct(p[None], silhouette[None], (0, middle)).heights_nm[0] for p in profiles]
     found = []
     reach = round(max(flanks.half_widths(min(float(np.ptp(profiles)), flanks.height))) / dx)
-    for cut in _cuts(spans, reach, len(mean)):
+    for cut, seen in zip(_cuts(spans, reach, len(mean)), whole, strict=True):
+        if not seen:
+            continue
         measured = [
             _profile(p[cut], s[cut], cut.start, dx, flanks, noise)
             for p, s in zip(profiles, surfaces, strict=True)
@@ -267,7 +270,10 @@ def _interpolated(height: float, heights: Floats, at: Floats) -> float:
 
 
 def _spans(mean: Floats) -> tuple[Floats, list[tuple[int, int]]]:
-    """Return the tilted top, and from where to where trenches lie, with a little of it."""
+    """Return the tilted top, and from where to where trenches lie, with a little of it.
+
+    Spans of trenches that an edge cuts reach beyond it.
+    """
     from skimage.filters import threshold_otsu
 
     otsu: Any = threshold_otsu
@@ -289,7 +295,7 @@ def _spans(mean: Floats) -> tuple[Floats, list[tuple[int, int]]]:
         for (run,) in ndimage.find_objects(runs)[:count]
         if run.stop - run.start >= 3
     ]
-    return np.asarray(top), [(a, b) for a, b in spans if a >= 0 and b <= len(mean)]
+    return np.asarray(top), spans
 
 
 def _cuts(spans: list[tuple[int, int]], reach: int, n: int) -> list[slice]:
@@ -309,7 +315,9 @@ def _profile(
     lowest = int(np.argmin(image))
     tolerance = max(3 * noise, FLOOR * abs(float(image[lowest])))
     on_floor = np.flatnonzero(image <= image[lowest] + tolerance)
-    depth = -float(np.median(image[on_floor])) if len(on_floor) > 2 else -float(image[lowest])
+    # Heights are means over pixels: the outer two of a floor have a part of the wall in them.
+    inner = on_floor[1:-1] if len(on_floor) > 2 else [lowest]
+    depth = -float(np.median(image[inner]))
     travel = (on_floor[-1] - on_floor[0]) * dx
     reached = len(on_floor) >= LEAST_FLOOR_PX
     walls = []

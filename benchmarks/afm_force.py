@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nanophantom.analysis.contact_point import METHODS, contact_point_nm
-from nanophantom.analysis.force_fit import ADHESIVE, Law, fit_many
+from nanophantom.analysis.force_fit import fit_many
+from nanophantom.analysis.force_fit_curves import ADHESIVE, Law
 from nanophantom.analysis.pull_off import PullOff, pull_off
 from nanophantom.simcore.probes import contact
 from nanophantom.simcore.probes.cantilever import Cantilever

@@ -16,7 +16,7 @@ from nanophantom.simcore.probes.dilation import dilate_rows, dilate_tracked
 from nanophantom.simcore.probes.feedback import Landscape
 from nanophantom.simcore.probes.line_scan import LineScan
 from nanophantom.simcore.probes.tip_map import TipMap
-from nanophantom.simcore.probes.tips import ProbeTip
+from nanophantom.simcore.probes.tip_shape import ProbeTip
 from nanophantom.simcore.specimens import Specimen
 from nanophantom.simcore.surfaces import HasSurface, Surface
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
+KEPT_NM = 30.0
+"""Depth of the tip that is told of every frame."""
+
 
 def settings(acquisition: AFMAcquisition) -> Mapping[str, Any]:
     """Return what an operator knows: the dials, and the tip as it was characterised when new."""
@@ -109,6 +112,7 @@ def tables(acquisition: AFMAcquisition, parts: Parts) -> dict[str, Table]:
         "loop": _loop(acquisition),
         "tip_lines": history.tables()["tip"],
         "tip_events": history.tables()["tip_events"],
+        "tip_frames": _tip_frames(acquisition),
         **_disturbances(acquisition),
     }
     return told
@@ -123,6 +127,7 @@ def outline() -> Mapping[str, str]:
         "tip": "the fresh tip, sampled: minus the height of its surface over its apex",
         "tip_lines": "wear, length and radius of the tip at the beginning of every line",
         "tip_events": "particles picked up and fragments broken off",
+        "tip_frames": "the tip amid every frame, down to 30 nm over its apex, on one grid",
         "motion": "drift, creep and jitter amid every line",
         "loop": "set point, gains, speed, forces and time constants of every frame",
         "scars": "debris under the tip for a part of a line",
@@ -170,6 +175,29 @@ def _loop(acquisition: AFMAcquisition) -> Table:
         "mean_force_nn": forces[:, 0],
         "peak_force_nn": forces[:, 1],
         "rest_nm": np.array([acquisition.rest_nm(f) for f in frames]),
+    }
+
+
+def _tip_frames(acquisition: AFMAcquisition) -> Table:
+    """Return the tip at the middle line of every frame; of one that never changes only the first.
+
+    Heights are -inf where the tip lies deeper than is kept.
+    """
+    lines = acquisition.afm.scan.height_px
+    frames = range(acquisition.n_frames if acquisition.tip_changes else 1)
+    tips = [acquisition.tips.tip_at(f * lines + lines // 2).cropped(KEPT_NM) for f in frames]
+    before = np.max([t.apex for t in tips], axis=0)
+    shapes = np.array([t.heights_nm.shape for t in tips])
+    after = np.max(shapes - [t.apex for t in tips], axis=0)
+    heights = np.full((len(tips), *(before + after)), -np.inf, np.float32)
+    for shown, tip in zip(heights, tips, strict=True):
+        (row, column), (ny, nx) = before - tip.apex, tip.heights_nm.shape
+        shown[row : row + ny, column : column + nx] = tip.heights_nm
+    return {
+        "frame": np.arange(len(tips)),
+        "height_nm": heights,
+        "apex": before,
+        "step_nm": np.array(tips[0].step_nm),
     }
 
 

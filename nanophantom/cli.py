@@ -264,7 +264,9 @@ def report(folder: Path, out: Path | None) -> None:
 
 @main.command()
 @click.argument("folder", metavar="DIR", type=existing_folder)
-@click.option("--to", "format_", required=True, type=click.Choice(["tiff", "mrc", "csv", "gwy", "gsf"]))
+@click.option(
+    "--to", "format_", required=True, type=click.Choice(["tiff", "mrc", "csv", "gwy", "gsf"])
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder [DIR/export].")
 @json_option
 def export(folder: Path, format_: str, out: Path | None, as_json: bool) -> None:

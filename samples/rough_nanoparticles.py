@@ -141,6 +141,7 @@ class NanoparticleSurface(Specimen):
                 "median_diameter_drawn_nm": np.array([np.median(self.diameters_nm)]),
                 "geometric_sigma_drawn": np.array([np.exp(logs.std())]),
                 "number_per_nm2": np.array([recipe.number / recipe.period_nm**2]),
+                "period_nm": np.array([recipe.period_nm]),
                 "coverage_percent": np.array(
                     [25 * np.pi * (self.diameters_nm**2).sum() / recipe.period_nm**2]
                 ),

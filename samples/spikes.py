@@ -16,6 +16,7 @@ from nanophantom.samples.building.surfaces import (
     raise_bumps,
 )
 from nanophantom.simcore.fields import Table, read_only
+from nanophantom.simcore.probes.sphere_cone import cone_height, cone_section
 from nanophantom.simcore.runs import Run
 from nanophantom.simcore.surfaces import Floats, Material
 
@@ -66,8 +67,8 @@ class Spikes(Sample):
         rng = run.rng("shapes")
         height = rng.uniform(*self.heights_nm, self.number)
         radius = rng.uniform(*self.radii_nm, self.number)
-        angle = np.deg2rad(rng.uniform(*self.half_angles_deg, self.number))
-        foot = foot_radius(height, radius, angle)
+        angle = rng.uniform(*self.half_angles_deg, self.number)
+        foot = feet(height, radius, angle)
         places = places_without_overlap(foot, self.period_nm, 0.0, run.rng("places"))
         return SpikesSpecimen(self, places, height, radius, angle)
 
@@ -82,8 +83,8 @@ class SpikesSpecimen(SurfaceSpecimen):
         super().__init__(recipe.material, (note,))
         self.recipe, self.places_nm = recipe, read_only(places_nm)
         self.height_nm, self.radius_nm = read_only(height), read_only(radius)
-        self.half_angle_rad = read_only(angle)
-        self.foot_nm = read_only(foot_radius(height, radius, angle))
+        self.half_angle_deg = read_only(angle)
+        self.foot_nm = read_only(feet(height, radius, angle))
 
     def heights(self, x_nm: Floats, y_nm: Floats) -> Floats:
         """Return heights in nm where columns x, shape (nx,), meet rows y, shape (ny,)."""
@@ -91,7 +92,7 @@ class SpikesSpecimen(SurfaceSpecimen):
             self.places_nm, self.foot_nm, self.recipe.period_nm, x_nm, y_nm
         )
         height, radius = self.height_nm[which], self.radius_nm[which]
-        angle, foot = self.half_angle_rad[which], self.foot_nm[which]
+        angle, foot = self.half_angle_deg[which], self.foot_nm[which]
         surface = np.zeros((len(y_nm), len(x_nm)))
         raise_bumps(
             surface,
@@ -99,7 +100,7 @@ class SpikesSpecimen(SurfaceSpecimen):
             y_nm,
             where,
             foot,
-            lambda n, squared: height[n] - below_point(np.sqrt(squared), radius[n], angle[n]),
+            lambda n, squared: height[n] - cone_height(np.sqrt(squared), radius[n], angle[n]),
         )
         return surface
 
@@ -111,25 +112,13 @@ class SpikesSpecimen(SurfaceSpecimen):
                 "y_nm": self.places_nm[:, 1],
                 "height_nm": self.height_nm,
                 "radius_nm": self.radius_nm,
-                "half_angle_deg": np.rad2deg(self.half_angle_rad),
+                "half_angle_deg": self.half_angle_deg,
                 "foot_radius_nm": self.foot_nm,
             }
         }
 
 
-def below_point(distance_nm: Floats, radius_nm: float, half_angle_rad: float) -> Floats:
-    """Return how far a spike's surface lies below its point, at a distance from its axis.
-
-    A sphere of the point's radius out to r cos(a), then the cone of half angle a that touches it.
-    """
-    join = radius_nm * np.cos(half_angle_rad)
-    on_cap = radius_nm - np.sqrt(radius_nm**2 - np.minimum(distance_nm, join) ** 2)
-    return np.asarray(on_cap + np.maximum(distance_nm - join, 0.0) / np.tan(half_angle_rad))
-
-
-def foot_radius(height_nm: Floats, radius_nm: Floats, half_angle_rad: Floats) -> Floats:
-    """Return the distance from the axis at which spikes come down to the floor."""
-    cap = radius_nm * (1 - np.sin(half_angle_rad))  # height of the whole cap
-    low = np.minimum(height_nm, cap)
-    on_cap = np.sqrt(low * (2 * radius_nm - low))
-    return np.asarray(on_cap + np.maximum(height_nm - cap, 0.0) * np.tan(half_angle_rad))
+def feet(height_nm: Floats, radius_nm: Floats, half_angle_deg: Floats) -> Floats:
+    """Return the distances from the axis at which spikes come down to the floor."""
+    shapes = zip(height_nm, radius_nm, half_angle_deg, strict=True)
+    return np.array([cone_section(*shape) for shape in shapes])

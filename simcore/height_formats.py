@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from gwyfile.objects import GwyContainer, GwyDataField
 
+from nanophantom.simcore.pixel_size import PixelSize, pixel_pair
+
 Floats = npt.NDArray[np.float64]
-PixelSize = float | tuple[float, float]
-"""Edge of a pixel, or its extents (y, x), in nm."""
 
 NM_PER = {
     "m": 1e9, "mm": 1e6, "um": 1e3, "µm": 1e3, "μm": 1e3, "nm": 1.0, "pm": 1e-3,
@@ -71,7 +71,7 @@ def write_gsf(
     if re.search(r"[=\n\r\0]", name):
         raise ValueError(f'name: {name!r} must hold neither "=" nor line breaks in a .gsf file')
     heights = _image(heights_nm, name)
-    size_y, size_x = _pair(pixel_size_nm)
+    size_y, size_x = pixel_pair(pixel_size_nm)
     ny, nx = heights.shape
     gsffile.write_gsf(
         path,
@@ -124,7 +124,7 @@ def write_gwy(
             raise ValueError(f"channels: unit {unit!r} of {title!r} isn't known")
         base, factor = BASE_UNITS[unit]
         image = factor * _image(values, title)
-        size_y, size_x = _pair(pixel_size_nm)
+        size_y, size_x = pixel_pair(pixel_size_nm)
         key = f"/{number}/data"
         container[key] = GwyDataField(
             image,
@@ -160,10 +160,3 @@ def _image(values: npt.ArrayLike, name: str) -> Floats:
     if not np.isfinite(image).all():
         raise ValueError(f"{name}: {int((~np.isfinite(image)).sum())} values aren't finite")
     return image
-
-
-def _pair(pixel_size_nm: PixelSize) -> tuple[float, float]:
-    y, x = np.broadcast_to(np.asarray(pixel_size_nm, np.float64), 2).tolist()
-    if not (np.isfinite([y, x]).all() and min(y, x) > 0):
-        raise ValueError(f"pixel_size_nm: {pixel_size_nm} isn't positive")
-    return y, x

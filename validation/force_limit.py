@@ -127,7 +127,7 @@ def force_limit(
     if np.linalg.cond(information) > 1e12:
         return None
     sigma = np.sqrt(np.diag(np.linalg.inv(information))) / scale
-    pull = {"dmt": 2e-3, "jkr": 1.5e-3}.get(law, 0.0) * np.pi * radius_nm  # nN by mJ/m2
+    pull = contact.PULL_OFF.get(law, 0.0) * np.pi * radius_nm  # nN by mJ/m2
     return ForceLimit(
         modulus=float(sigma[0]),
         contact_nm=float(sigma[2 if sticky else 1]),

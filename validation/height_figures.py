@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from nanophantom.simcore.pixel_size import nominal_pixel
 from nanophantom.validation.drawing import BLUE, GREEN, INK, ORANGE, RED, Plate, plot, plots
 from nanophantom.validation.height_drawing import (
     Map,
@@ -43,8 +44,7 @@ def of_heights(dataset: Observed) -> list[Plate]:
 
 def pixel_of(dataset: Observed) -> tuple[float, float]:
     """Return the nominal pixel along y and x, nm."""
-    settings = dataset.settings
-    return float(settings["pixel_size_y_nm"]), float(settings["pixel_size_nm"])
+    return nominal_pixel(dataset.settings)
 
 
 def first_of(dataset: Observed, name: str, frame: int = 0) -> Floats:
@@ -90,8 +90,9 @@ def _truth(dataset: Observed) -> Plate:
         Map("what this tip makes of it", image, span=span),
         Map("measured − that", residual, signed=True),
     ]
-    figure, axes = height_maps([*maps, maps[0]], pixel_of(dataset), across=2)
-    axes[3].remove()
+    figure, _ = height_maps([*maps, maps[0]], pixel_of(dataset), across=2)
+    for axes in figure.axes[-2:]:  # the last picture and its colour bar make room
+        axes.remove()
     _draw_tip(figure, np.asarray(tip["height_nm"], np.float64), (step[0], step[1]), depth)
     caption = (
         "The truth. A tip with a radius dilates what it touches: hills become wider, pits "

@@ -164,7 +164,7 @@ def _law(dataset: Observed, modulus_gpa: float, adhesion_nn: float) -> Any:
         angle = float(settings["tip"]["half_angle_deg"])
         return lambda delta: contact.cone_force_nn(delta, angle, e_star)
     if law == "jkr":
-        w = pull / (1.5e-3 * np.pi * radius)
+        w = pull / (contact.PULL_OFF["jkr"] * np.pi * radius)
         return lambda delta: contact.jkr_force_nn(delta, radius, e_star, w, "unloading")
     less = pull if law == "dmt" else 0.0
     return lambda delta: contact.hertz_force_nn(delta, radius, e_star) - less

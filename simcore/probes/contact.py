@@ -23,6 +23,8 @@ Floats = npt.NDArray[np.float64]
 
 EV_PER_NN_NM = 6.241509074
 """Electronvolts in 1 nN nm = 1e-18 J."""
+PULL_OFF = {"dmt": 2e-3, "jkr": 1.5e-3}
+"""Pull that parts a sphere under a held load by pi R w: nN by nm mJ/m2."""
 BISECTIONS = 80
 
 
@@ -146,7 +148,7 @@ def dmt_pull_off_nn(radius_nm: npt.ArrayLike, adhesion_mj_per_m2: npt.ArrayLike)
     """Return the pull that parts a DMT contact, 2 pi R w (positive)."""
     radius = checked("radius_nm", radius_nm)
     return np.asarray(
-        2e-3 * np.pi * radius * checked("adhesion_mj_per_m2", adhesion_mj_per_m2, True)
+        PULL_OFF["dmt"] * np.pi * radius * checked("adhesion_mj_per_m2", adhesion_mj_per_m2, True)
     )
 
 

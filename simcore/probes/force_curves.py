@@ -366,5 +366,5 @@ def _pulls(p: ForceParameters, lever: Cantilever, law: ForceLaw) -> tuple[Floats
         return pull, pull
     if law.law == "jkr":
         last = contact.jkr_pull_off(p.radius_nm, p.e_star_gpa, w, lever.stiffness_n_per_m)
-        return 1.5e-3 * np.pi * p.radius_nm * w + water, water - last.force_nn
+        return contact.PULL_OFF["jkr"] * np.pi * p.radius_nm * w + water, water - last.force_nn
     return water, water

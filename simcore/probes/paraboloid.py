@@ -20,6 +20,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from nanophantom.simcore.pixel_size import PixelSize, pixel_pair
 from nanophantom.simcore.probes.dilation import Floats, Ints, checked_heights
 
 MOST_SAMPLES = 2**24
@@ -27,7 +28,7 @@ MOST_SAMPLES = 2**24
 
 
 def dilate_paraboloid(
-    heights_nm: npt.ArrayLike, radius_nm: float, pixel_size_nm: float | tuple[float, float]
+    heights_nm: npt.ArrayLike, radius_nm: float, pixel_size_nm: PixelSize
 ) -> Floats:
     """Return the image of a surface under a paraboloid.
 
@@ -54,7 +55,7 @@ def dilate_paraboloid(
 
 
 def dilate_paraboloid_tracked(
-    heights_nm: npt.ArrayLike, radius_nm: float, pixel_size_nm: float | tuple[float, float]
+    heights_nm: npt.ArrayLike, radius_nm: float, pixel_size_nm: PixelSize
 ) -> tuple[Floats, Ints, Ints]:
     """Return the image as :func:`dilate_paraboloid`, and the sample of the surface that is touched.
 
@@ -71,9 +72,7 @@ def dilate_paraboloid_tracked(
     return np.ascontiguousarray(image.T), row, np.take_along_axis(column, row, axis=0)
 
 
-def erode_paraboloid(
-    image_nm: npt.ArrayLike, radius_nm: float, pixel_size_nm: float | tuple[float, float]
-) -> Floats:
+def erode_paraboloid(image_nm: npt.ArrayLike, radius_nm: float, pixel_size_nm: PixelSize) -> Floats:
     """Return the highest surface that can lie under an image taken with a paraboloid.
 
     Parameters and errors as :func:`dilate_paraboloid`'s.
@@ -82,7 +81,7 @@ def erode_paraboloid(
 
 
 def paraboloid_map(
-    radius_nm: float, pixel_size_nm: float | tuple[float, float], depth_nm: float
+    radius_nm: float, pixel_size_nm: PixelSize, depth_nm: float
 ) -> tuple[Floats, tuple[int, int]]:
     """Return a paraboloid sampled as far as it is less than `depth_nm` deep, and its apex.
 
@@ -110,13 +109,11 @@ def paraboloid_map(
     return -(drops[0] * y * y + drops[1] * x * x), (reach_y, reach_x)
 
 
-def _drops(radius_nm: float, pixel_size_nm: float | tuple[float, float]) -> tuple[float, float]:
+def _drops(radius_nm: float, pixel_size_nm: PixelSize) -> tuple[float, float]:
     """Return by how much a paraboloid is lower one sample from its apex, along y and x."""
-    dy, dx = np.broadcast_to(np.asarray(pixel_size_nm, np.float64), 2).tolist()
-    if not (0 < radius_nm < math.inf and 0 < dy < math.inf and 0 < dx < math.inf):
-        raise ValueError(
-            f"radius and pixel must be positive, not {radius_nm} nm and {dy} x {dx} nm"
-        )
+    dy, dx = pixel_pair(pixel_size_nm)
+    if not 0 < radius_nm < math.inf:
+        raise ValueError(f"radius_nm must be positive, got {radius_nm}")
     return dy * dy / (2.0 * radius_nm), dx * dx / (2.0 * radius_nm)
 
 

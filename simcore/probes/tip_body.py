@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.optimize
 
-from nanophantom.simcore.probes.tips import ProbeTip
+from nanophantom.simcore.probes.tip_shape import ProbeTip
 
 Floats = npt.NDArray[np.float64]
 

@@ -21,7 +21,8 @@ from nanophantom.simcore.fields import Table, read_only
 from nanophantom.simcore.models import Model
 from nanophantom.simcore.probes.tip_body import Body, Particle, Plane, Point, Sections
 from nanophantom.simcore.probes.tip_map import TipMap
-from nanophantom.simcore.probes.tips import ProbeTip, centred_grid, contact_depth_nm
+from nanophantom.simcore.probes.tip_shape import ProbeTip, centred_grid
+from nanophantom.simcore.probes.tips import contact_depth_nm
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

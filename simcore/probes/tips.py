@@ -1,4 +1,4 @@
-"""Shapes of tips: cones and pyramids with round ends, double, worn and measured tips.
+"""Shapes of tips: cones and pyramids with round ends, double and worn tips.
 
 Every shape tells how high its surface lies over its apex, exactly and anywhere; t(u) is minus
 that, in the specimen's own x and y. Half angles are those between the axis and the flank.
@@ -6,135 +6,31 @@ that, in the specimen's own x and y. Half angles are those between the axis and 
 
 from __future__ import annotations
 
-import functools
 import math
-from abc import abstractmethod
-from pathlib import Path
-from typing import Annotated, Literal, Protocol, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from nanophantom.simcore.environment import vector
-from nanophantom.simcore.models import Model, one_of
+from nanophantom.simcore.models import one_of
+from nanophantom.simcore.probes.array_tip import ArrayTip
 from nanophantom.simcore.probes.sphere_cone import cone_height, cone_section, cone_volume
-from nanophantom.simcore.probes.tip_map import TipMap
+from nanophantom.simcore.probes.tip_shape import TipShape
 
 Floats = npt.NDArray[np.float64]
 
 CONTACT_NM = 1.0
 """Depth of the apex that counts for the effective radius of a worn one: about as much as touches
 a specimen. A tenth of the fresh radius where that is less."""
-MOST_SAMPLES_A_SIDE = 2049
-"""A sampled tip may have at most so many rows and columns."""
 
 HalfAngle = Annotated[float, Field(ge=1, le=89)]
 Radius = Annotated[float, Field(gt=0, le=1e5)]
 Direction = Annotated[float, Field(ge=-360, le=360)]
 
 
-class ProbeTip(Protocol):
-    """What every tip tells about itself."""
-
-    @property
-    def radius_nm(self) -> float:
-        """Effective radius of the apex, for contact mechanics."""
-        ...
-
-    def profile_nm(self, x_nm: npt.ArrayLike, y_nm: npt.ArrayLike) -> Floats:
-        """Return t(u) at any offsets from the apex."""
-        ...
-
-    def reach_nm(self, depth_nm: float) -> float:
-        """Return the greatest distance from the axis of what lies within a depth of the apex."""
-        ...
-
-    def sampled(self, step_nm: tuple[float, float], depth_nm: float) -> TipMap:
-        """Return the tip on a grid."""
-        ...
-
-    def input_files(self) -> dict[str, Path]:
-        """Return the files that the recipe names."""
-        ...
-
-
-class _Shape(Model):
-    """What the shapes share: how they are sampled."""
-
-    @abstractmethod
-    def profile_nm(self, x_nm: npt.ArrayLike, y_nm: npt.ArrayLike) -> Floats:
-        """Return t(u) <= 0: minus the height of the tip's surface over its apex.
-
-        Parameters
-        ----------
-        x_nm, y_nm
-            Offsets u from the apex; they are broadcast.
-
-        Returns
-        -------
-        ndarray
-            nm; -inf where there is no tip.
-        """
-
-    @abstractmethod
-    def reach_nm(self, depth_nm: float) -> float:
-        """Return the greatest distance from the axis of what lies within a depth of the apex."""
-
-    def input_files(self) -> dict[str, Path]:
-        """Return the files that the recipe names: path of the knob -> file."""
-        return {}
-
-    def sampled(self, step_nm: tuple[float, float], depth_nm: float) -> TipMap:
-        """Return the tip on a grid with the apex in its middle.
-
-        Parameters
-        ----------
-        step_nm
-            Distance between samples along y and x.
-        depth_nm
-            All of the tip that lies within this height over its apex is on the grid: the range of
-            the heights that it is to image.
-
-        Returns
-        -------
-        TipMap
-            Odd numbers of rows and columns.
-
-        Raises
-        ------
-        ValueError
-            The grid would have more than 2049 samples a side.
-        """
-        y, x = centred_grid(step_nm, (self.reach_nm(depth_nm),) * 2, depth_nm)
-        apex = (len(y) // 2, x.size // 2)
-        return TipMap(self.profile_nm(x, y), apex, step_nm)
-
-
-def centred_grid(
-    step_nm: tuple[float, float], reach_nm: tuple[float, float], depth_nm: float
-) -> tuple[Floats, Floats]:
-    """Return offsets y, shape (ny, 1), and x, (1, nx), that reach at least so far both ways.
-
-    Raises
-    ------
-    ValueError
-        There would be more than 2049 a side.
-    """
-    half = [math.ceil(r / s) for r, s in zip(reach_nm, step_nm, strict=True)]
-    if 2 * max(half) + 1 > MOST_SAMPLES_A_SIDE:
-        raise ValueError(
-            f"the tip is {2 * max(reach_nm):.4g} nm wide {depth_nm:.4g} nm over its apex, "
-            f"{2 * max(half) + 1} samples of {min(step_nm):.4g} nm; at most {MOST_SAMPLES_A_SIDE}: "
-            "take a sharper tip (radius, half angle), larger pixels or a lower specimen"
-        )
-    y, x = (
-        np.asarray(np.arange(-n, n + 1) * s, np.float64) for n, s in zip(half, step_nm, strict=True)
-    )
-    return y[:, None], x[None, :]
-
-
-class SphereCone(_Shape):
+class SphereCone(TipShape):
     """A cone that ends in a sphere which it touches tangentially."""
 
     shape: Literal["sphere-cone"] = "sphere-cone"
@@ -153,7 +49,7 @@ class SphereCone(_Shape):
         return cone_section(depth_nm, self.radius_nm, self.half_angle_deg)
 
 
-class Paraboloid(_Shape):
+class Paraboloid(TipShape):
     """A paraboloid of revolution, r^2 / 2R: the shape of Hertz' contact."""
 
     shape: Literal["paraboloid"] = "paraboloid"
@@ -171,7 +67,7 @@ class Paraboloid(_Shape):
         return math.sqrt(2.0 * self.radius_nm * depth_nm)
 
 
-class Pyramid(_Shape):
+class Pyramid(TipShape):
     """A pyramid with a ball rolled along its inside: the apex is a sphere, edges are round too.
 
     Its height is the convex function ``max_s [s u - R sqrt(1 + s^2)] + R`` over the polygon of
@@ -231,7 +127,7 @@ class Pyramid(_Shape):
         return cone_section(depth_nm, self.apex_radius_nm, math.degrees(math.atan2(1.0, cot)))
 
 
-class DoubleTip(_Shape):
+class DoubleTip(TipShape):
     """Two sphere-cones side by side: every sharp feature is imaged twice.
 
     With the second apex at +d from the first, a spike at x is imaged at x and once more, lower by
@@ -285,7 +181,7 @@ class DoubleTip(_Shape):
         return self.radius_nm if self.second_radius_nm is None else self.second_radius_nm
 
 
-class WornFlat(_Shape):
+class WornFlat(TipShape):
     """A sphere-cone that has been worn down to a flat."""
 
     shape: Literal["worn"] = "worn"
@@ -328,54 +224,6 @@ class WornFlat(_Shape):
         return cone_section(height, self.fresh_radius_nm, self.half_angle_deg)
 
 
-class ArrayTip(_Shape):
-    """A tip from a file of heights: measured, or reconstructed from an image.
-
-    Its highest sample is the apex. Between samples it is bilinear; outside the map there is no
-    tip. Rows and columns run along the specimen's y and x, without reflection.
-    """
-
-    shape: Literal["file"] = "file"
-    """Which shape this is."""
-    file: str
-    """Height map with the apex up: .npy (nm), .tif, .gsf or .gwy."""
-    pixel_size_nm: float | None = Field(default=None, gt=0, le=1e5)
-    """Distance between samples; none: what the file says."""
-    channel: str | int | None = None
-    """Title or number of a channel of a .gwy file; none: the first of heights."""
-    fit_depth_nm: float = Field(default=3.0, gt=0, le=1e5)
-    """Depth of the apex that a sphere is fitted to, for the effective radius."""
-
-    @property
-    def tip_map(self) -> TipMap:
-        """The tip as it stands in the file."""
-        path = Path(self.file).expanduser()
-        changed = path.stat().st_mtime_ns if path.is_file() else 0
-        return _tip_of_file(path, changed, self.pixel_size_nm, self.channel)
-
-    @property
-    def radius_nm(self) -> float:
-        """Effective radius of the apex: of the sphere fitted to its top."""
-        return self.tip_map.apex_radius_nm(self.fit_depth_nm)
-
-    def profile_nm(self, x_nm: npt.ArrayLike, y_nm: npt.ArrayLike) -> Floats:
-        """Return t(u), bilinear between the samples of the file; -inf outside."""
-        tip = self.tip_map
-        row = tip.apex[0] + np.asarray(y_nm, np.float64) / tip.step_nm[0]
-        col = tip.apex[1] + np.asarray(x_nm, np.float64) / tip.step_nm[1]
-        return _bilinear(tip.heights_nm, *np.broadcast_arrays(row, col))
-
-    def reach_nm(self, depth_nm: float) -> float:
-        """Return how far the samples within a depth of the apex are from it, plus one sample."""
-        tip = self.tip_map
-        r = np.hypot(*tip.offsets_nm)
-        return float(r[tip.heights_nm >= -depth_nm].max() + math.hypot(*tip.step_nm))
-
-    def input_files(self) -> dict[str, Path]:
-        """Return the file."""
-        return {"file": Path(self.file).expanduser()}
-
-
 Tip = one_of("shape", SphereCone, Paraboloid, Pyramid, DoubleTip, WornFlat, ArrayTip)
 """Any tip; its ``shape`` says which."""
 
@@ -383,39 +231,3 @@ Tip = one_of("shape", SphereCone, Paraboloid, Pyramid, DoubleTip, WornFlat, Arra
 def contact_depth_nm(radius_nm: float) -> float:
     """Return the depth of an apex that counts for its effective radius."""
     return min(CONTACT_NM, 0.1 * radius_nm)
-
-
-@functools.lru_cache(maxsize=4)
-def _tip_of_file(
-    path: Path, changed_ns: int, pixel_size_nm: float | None, channel: str | int | None
-) -> TipMap:
-    """Read the tip of a file; the time of its last change is there to know it again."""
-    from nanophantom.simcore.height_files import read_height_map
-
-    found = read_height_map(path, channel)
-    step = found.pixel_size_nm if pixel_size_nm is None else (pixel_size_nm, pixel_size_nm)
-    if step is None:
-        raise ValueError(f"pixel_size_nm: {path.name} does not say it; give it for this tip")
-    try:
-        return TipMap.of(found.heights_nm, step)
-    except ValueError as error:
-        raise ValueError(f"file: {path.name} holds no tip: {error}") from None
-
-
-def _bilinear(values: Floats, row: Floats, col: Floats) -> Floats:
-    """Interpolate at rows and columns; -inf outside, and wherever a sample that counts is."""
-    ny, nx = values.shape
-    inside = (row >= 0) & (row <= ny - 1) & (col >= 0) & (col <= nx - 1)
-    i = np.clip(np.floor(row), 0, max(ny - 2, 0)).astype(np.intp)
-    j = np.clip(np.floor(col), 0, max(nx - 2, 0)).astype(np.intp)
-    down, right = row - i, col - j
-    result = np.zeros(row.shape)
-    for di, dj, weight in (
-        (0, 0, (1 - down) * (1 - right)),
-        (0, 1, (1 - down) * right),
-        (1, 0, down * (1 - right)),
-        (1, 1, down * right),
-    ):
-        sample = values[np.minimum(i + di, ny - 1), np.minimum(j + dj, nx - 1)]
-        result += np.where(weight > 0, weight, 1.0) * np.where(weight > 0, sample, 0.0)
-    return np.where(inside, result, -np.inf)

@@ -321,9 +321,11 @@ def test_what_is_no_map_and_what_is_no_tip_is_refused(heights, tip, apex, line):
 def test_wrong_rows_radii_and_tolerances_are_refused():
     with pytest.raises(ValueError, match="rows 2 to 5 aren't within the map's 4"):
         dilate_rows(FLAT, NEEDLE, (0, 0), 2, 5)
-    for radius, pixel in ((0.0, 1.0), (np.nan, 1.0), (1.0, (1.0, -1.0)), (np.inf, 1.0)):
-        with pytest.raises(ValueError, match="radius and pixel must be positive"):
-            dilate_paraboloid(FLAT, radius, pixel)
+    for radius in (0.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="radius_nm must be positive"):
+            dilate_paraboloid(FLAT, radius, 1.0)
+    with pytest.raises(ValueError, match="pixel_size_nm must be positive"):
+        dilate_paraboloid(FLAT, 1.0, (1.0, -1.0))
     with pytest.raises(ValueError, match="take coarser ones"):
         paraboloid_map(1e3, 0.01, 100.0)
     with pytest.raises(ValueError, match="tolerance must be finite and not negative"):

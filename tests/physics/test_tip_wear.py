@@ -6,10 +6,11 @@ import pickle
 import numpy as np
 import pytest
 
+from nanophantom.simcore.probes.array_tip import ArrayTip
 from nanophantom.simcore.probes.sphere_cone import cone_section, cone_volume
 from nanophantom.simcore.probes.tip_body import Body, Particle, Plane, Point, Sections
 from nanophantom.simcore.probes.tip_changes import TipHistory, TipLife
-from nanophantom.simcore.probes.tips import ArrayTip, DoubleTip, Paraboloid, Pyramid, SphereCone
+from nanophantom.simcore.probes.tips import DoubleTip, Paraboloid, Pyramid, SphereCone
 from nanophantom.simcore.streams import stream
 
 APEX = Point(0.0, 0.0, 0.0)

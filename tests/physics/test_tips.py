@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from nanophantom.simcore.probes.array_tip import ArrayTip
 from nanophantom.simcore.probes.sphere_cone import cone_section, cone_volume
 from nanophantom.simcore.probes.tip_map import TipMap
 from nanophantom.simcore.probes.tips import (
-    ArrayTip,
     DoubleTip,
     Paraboloid,
     Pyramid,

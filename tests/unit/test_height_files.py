@@ -328,7 +328,7 @@ def test_what_can_not_be_written_is_refused(tmp_path: Path) -> None:
         (lambda: write_gwy(gwy, {"Z": (HEIGHTS, 1.0, "ell")}), "unit 'ell' of 'Z' isn't known"),
         (lambda: write_gwy(gwy, {"Z": (holes, 1.0, "nm")}), r"Z: \d+ values aren't finite"),
         (lambda: write_gwy(gwy, {"Z": (HEIGHTS[0], 1.0, "nm")}), r"Z: an image has shape \(ny"),
-        (lambda: write_gwy(gwy, {"Z": (HEIGHTS, 0.0, "nm")}), "pixel_size_nm: 0.0 isn't positive"),
+        (lambda: write_gwy(gwy, {"Z": (HEIGHTS, 0.0, "nm")}), "pixel_size_nm must be positive"),
         (lambda: write_gwy(gwy, {"Z\0": (HEIGHTS, 1.0, "nm")}), "can't hold a NUL"),
         (lambda: write_gsf(gwy, HEIGHTS, 1.0), r"must end in \.gsf"),
         (lambda: write_gsf(gsf, HEIGHTS, 1.0, "a = b"), 'neither "=" nor line breaks'),

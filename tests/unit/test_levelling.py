@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from nanophantom.analysis import levelling
+from nanophantom.analysis.kept_variance import kept_variance
 
 Floats = npt.NDArray[np.float64]
 
@@ -187,7 +188,7 @@ def test_what_levelling_takes_of_the_variance_of_lines(acf: Any) -> None:
     surface = rough_lines(np.random.default_rng(6), lines, n, t, acf)
     c = np.sqrt(np.pi) if acf == "gaussian" else 2.0
     for degree in range(4):
-        kept = levelling.kept_variance((1, n), t, degree, acf=acf)
+        kept = kept_variance((1, n), t, degree, acf=acf)
         assert kept == pytest.approx(1 - (degree + 1) * c * t / n, rel=0.02)
         rest = levelling.align_rows(surface, "polynomial", degree=degree)
         assert np.mean(rest**2) == pytest.approx(kept, rel=0.01)
@@ -196,7 +197,7 @@ def test_what_levelling_takes_of_the_variance_of_lines(acf: Any) -> None:
         "gaussian": (0.972, 0.938, 0.904, 0.870),
         "exponential": (0.961, 0.923, 0.888, 0.853),
     }
-    exact = [levelling.kept_variance((1, n), t, degree, acf=acf) for degree in range(4)]
+    exact = [kept_variance((1, n), t, degree, acf=acf) for degree in range(4)]
     assert np.allclose(exact, published[acf], rtol=0.01)
 
 
@@ -210,7 +211,7 @@ def test_what_a_plane_takes_of_the_variance_of_an_image() -> None:
     measured = [
         np.mean(levelling.plane(root @ rng.normal(size=(n, n)) @ root.T) ** 2) for _ in range(600)
     ]
-    kept = levelling.kept_variance((n, n), t, 1, 1, total_degree=1)
+    kept = kept_variance((n, n), t, 1, 1, total_degree=1)
     error = np.std(measured) / np.sqrt(len(measured))
     assert abs(np.mean(measured) - kept) < 4 * error
     assert 1 - kept > 10 * error
@@ -252,6 +253,6 @@ def test_wrong_images_and_masks_are_refused() -> None:
     with pytest.raises(ValueError, match="threshold"):
         levelling.level(image, threshold=0)
     with pytest.raises(ValueError, match="correlation_length_px"):
-        levelling.kept_variance((8, 8), 0.0, 1)
+        kept_variance((8, 8), 0.0, 1)
     with pytest.raises(ValueError, match="acf"):
-        levelling.kept_variance((8, 8), 2.0, 1, acf="white")  # type: ignore[arg-type]
+        kept_variance((8, 8), 2.0, 1, acf="white")  # type: ignore[arg-type]

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from nanophantom.analysis import roughness
+from nanophantom.analysis import height_spectra, roughness
+from nanophantom.analysis.height_parameters import parameters
 from nanophantom.analysis.levelling import align_rows, polynomial
 
 # E[variance after levelling a line] / variance at T/L = 0.02, polynomials of degree 0..3:
@@ -38,7 +39,7 @@ def lines(count, n, length_px, acf, seed):
 def test_parameters_of_a_sine_are_the_closed_forms():
     """Sa 2A/pi, Sq A/sqrt(2), Ssk 0, Sku 3/2, Sp = Sv = A, Sdq sqrt(2) pi A / wavelength."""
     z = 3.0 * np.sin(2 * np.pi * (np.arange(134) + 0.5) / 64) * np.ones((40, 1)) + 7.0
-    p = roughness.parameters(z[:, :128], 0.5)
+    p = parameters(z[:, :128], 0.5)
     assert p.sa_nm == pytest.approx(6 / np.pi, rel=1e-3)
     assert p.sq_nm == pytest.approx(3 / np.sqrt(2), rel=1e-12)
     assert abs(p.ssk) < 1e-12
@@ -47,7 +48,7 @@ def test_parameters_of_a_sine_are_the_closed_forms():
     assert p.sz_nm == p.sp_nm + p.sv_nm
     # two whole periods of 32 nm have all their neighbours
     expected = np.sqrt(2) * np.pi * 3 / 32
-    assert roughness.parameters(z, 0.5).sdq == pytest.approx(expected, rel=1e-6)
+    assert parameters(z, 0.5).sdq == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_plane_has_its_gradient_and_masked_pixels_do_not_count():
@@ -56,11 +57,11 @@ def test_a_plane_has_its_gradient_and_masked_pixels_do_not_count():
     mask = np.zeros(z.shape, bool)
     mask[10:13, 20:22] = True
     z[mask] = np.nan
-    assert roughness.parameters(z, (1.0, 2.0), mask).sdq == pytest.approx(0.5, rel=1e-12)
+    assert parameters(z, (1.0, 2.0), mask).sdq == pytest.approx(0.5, rel=1e-12)
     with pytest.raises(ValueError, match="finite"):
-        roughness.parameters(z, 1.0)
+        parameters(z, 1.0)
     with pytest.raises(ValueError, match="the same"):
-        roughness.parameters(np.full((9, 9), 5.1), 1.0)
+        parameters(np.full((9, 9), 5.1), 1.0)
 
 
 @pytest.mark.parametrize("shape", [(64, 80), (63, 81)])
@@ -69,10 +70,10 @@ def test_integrals_of_power_spectra_are_sq_squared(shape):
     z = np.random.default_rng(1).normal(4.0, 1.3, shape)
     pixel = (0.7, 0.4)
     sq2 = np.var(z)
-    fx, along_x = roughness.psd_1d(z, pixel)
-    fy, along_y = roughness.psd_1d(z, pixel, "y")
-    ky, kx, both = roughness.psd_2d(z, pixel)
-    ring = roughness.radial_psd(z, pixel)
+    fx, along_x = height_spectra.psd_1d(z, pixel)
+    fy, along_y = height_spectra.psd_1d(z, pixel, "y")
+    ky, kx, both = height_spectra.psd_2d(z, pixel)
+    ring = height_spectra.radial_psd(z, pixel)
     assert abs(np.sum(along_x) * fx[1] / sq2 - 1) < 1e-10
     assert abs(np.sum(along_y) * fy[1] / sq2 - 1) < 1e-10
     assert abs(np.sum(both) * (ky[1] - ky[0]) * (kx[1] - kx[0]) / sq2 - 1) < 1e-10
@@ -89,7 +90,7 @@ def test_windows_keep_the_level_of_white_noise():
     """The density of white noise is sigma² dx dy with and without a window."""
     z = np.random.default_rng(2).normal(0, 2.0, (256, 256))
     for window in (None, "hann"):
-        _, _, psd = roughness.psd_2d(z, 0.5, window)
+        _, _, psd = height_spectra.psd_2d(z, 0.5, window)
         assert np.mean(psd) == pytest.approx(4 * 0.25, rel=0.02)  # sd 2 / 256 sqrt(2) = 1.1 %
 
 
@@ -154,4 +155,4 @@ def test_what_has_no_correlation_length_is_refused():
     with pytest.raises(ValueError, match="correlat"):
         roughness.fit_autocorrelation(np.random.default_rng(4).normal(size=(64, 64)), 1.0)
     with pytest.raises(ValueError, match="pixel_size_nm"):
-        roughness.psd_1d(np.zeros((8, 8)), 0.0)
+        height_spectra.psd_1d(np.zeros((8, 8)), 0.0)

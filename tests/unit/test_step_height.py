@@ -5,6 +5,8 @@ import pytest
 from scipy import stats
 
 from nanophantom.analysis import step_height
+from nanophantom.analysis.histogram_height import histogram_height
+from nanophantom.analysis.step_fit import fit_profile, mean_of_lines
 from nanophantom.simcore.probes.dilation import dilate
 from nanophantom.simcore.probes.tips import SphereCone
 
@@ -61,10 +63,10 @@ def test_the_histogram_finds_levels_under_any_outline_and_a_tilt():
     y, x = np.mgrid[:96, :128]
     disc = np.hypot(y - 40, x - 70) < 30
     noise = np.random.default_rng(5).normal(0, 0.3, disc.shape)
-    height = step_height.histogram_height(4.0 * disc + 0.01 * x - 0.02 * y + noise, 1.0)
+    height = histogram_height(4.0 * disc + 0.01 * x - 0.02 * y + noise, 1.0)
     assert height == pytest.approx(4, abs=0.04)  # 0.3 sqrt(1 / 2800 + 1 / 9500) = 0.006, cut tails
     with pytest.raises(ValueError, match="a tenth"):
-        step_height.histogram_height(np.where(np.hypot(y, x) < 9, 1.0, 0.0), 1.0)
+        histogram_height(np.where(np.hypot(y, x) < 9, 1.0, 0.0), 1.0)
 
 
 def disturbed(kind, seed):
@@ -103,7 +105,7 @@ def test_lines_that_err_together_count_less():
         h[0] = white[0]
         for i in range(1, 600):
             h[i] = 0.8 * h[i - 1] + 0.6 * white[i]
-        _, uncertainty, free = step_height.mean_of_lines(h)
+        _, uncertainty, free = mean_of_lines(h)
         ratio.append(uncertainty**2 * 600)
         assert free < 300
     assert np.mean(ratio) == pytest.approx(9, rel=0.1)
@@ -118,7 +120,7 @@ def test_a_single_profile_states_what_white_and_correlated_residuals_do():
         for seed in range(100):
             noise = np.random.default_rng(seed).normal(0, 0.2, 256)
             profile = 3.0 * delta + 0.01 * X + np.convolve(noise, kernel, "same")
-            h, u, tilt = step_height.fit_profile(profile, 2.0, delta, used)
+            h, u, tilt = fit_profile(profile, 2.0, delta, used)
             assert tilt == pytest.approx(0.01, abs=0.01)
             errors.append((h - 3.0) / u)
         assert 0.8 < np.std(errors) < 1.25

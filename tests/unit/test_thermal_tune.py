@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nanophantom.analysis import thermal_tune
-from nanophantom.analysis.thermal_tune import Estimate, Resonance, Spectrum
+from nanophantom.analysis import resonance_fit, thermal_tune
+from nanophantom.analysis.resonance_fit import Resonance, Spectrum
+from nanophantom.analysis.thermal_tune import Estimate
 from nanophantom.simcore.probes.beam import BeamLever
 from nanophantom.simcore.probes.cantilever import Cantilever
 from nanophantom.simcore.probes.hydrodynamics import AIR, WATER, Fluid
@@ -34,7 +35,7 @@ def test_exact_spectrum_gives_the_stiffness(optical: bool) -> None:
     """Three modes and a floor, no noise: all numbers to 1e-3, with the factor of each detector."""
     modes = ThermalModes.of_cantilever(STIFF)
     modes = modes.seen_by_optical_lever() if optical else modes
-    found = thermal_tune.fit_resonance(exact(modes, 4e5))
+    found = resonance_fit.fit_resonance(exact(modes, 4e5))
     assert found.resonance_hz == pytest.approx(70e3, rel=1e-6)
     assert found.quality_factor == pytest.approx(200.0, rel=1e-3)
     # The floor of the fit holds the tails of the other modes too.
@@ -52,7 +53,7 @@ def test_both_methods_agree_on_an_exact_spectrum(fluid: Fluid, tolerance: float)
     In water that costs 1.2e-3.
     """
     modes = ThermalModes.of_beam(SOFT, fluid).seen_by_optical_lever()
-    found = thermal_tune.fit_resonance(exact(modes, 0.2e6))
+    found = resonance_fit.fit_resonance(exact(modes, 0.2e6))
     thermal = thermal_tune.thermal_stiffness(found)
     sader = thermal_tune.sader_stiffness(found, SOFT.length_um, SOFT.width_um, fluid)
     assert thermal.value == pytest.approx(SOFT.stiffness_n_per_m, rel=tolerance)
@@ -63,7 +64,7 @@ def test_volts_and_their_sensitivity() -> None:
     """A record in V with its InvOLS is one in nm; the way back gives the InvOLS without contact."""
     modes = ThermalModes.of_cantilever(STIFF).seen_by_optical_lever()
     nm = exact(modes, 4e5)
-    volts = thermal_tune.fit_resonance(Spectrum(nm.frequency_hz, nm.density / 55.0**2))
+    volts = resonance_fit.fit_resonance(Spectrum(nm.frequency_hz, nm.density / 55.0**2))
     k = thermal_tune.thermal_stiffness(volts, 298.15, Estimate(55.0, 1.1))
     assert k.value == pytest.approx(2.0, rel=1e-3)
     # 2 % of the sensitivity are 4 % of the stiffness.
@@ -82,20 +83,20 @@ def tuned(
     modes: ThermalModes, rate_hz: float, samples: int, seed: int, segment: int = 2**14
 ) -> Resonance:
     record = modes.record_nm(samples, rate_hz, np.random.default_rng(seed), FLOOR_FM)
-    return thermal_tune.fit_resonance(thermal_tune.power_spectrum(record, rate_hz, segment))
+    return resonance_fit.fit_resonance(resonance_fit.power_spectrum(record, rate_hz, segment))
 
 
 def test_spectrum_keeps_the_mean_square() -> None:
     """White noise: flat, of the right level, and scattered as its number of looks says."""
     rate, n = 1e4, 2**17
     noise = np.random.default_rng(3).standard_normal(n)
-    spectrum = thermal_tune.power_spectrum(noise, rate, 256)
+    spectrum = resonance_fit.power_spectrum(noise, rate, 256)
     inner = spectrum.density[3:-3]
     assert inner.mean() == pytest.approx(2 / rate, rel=0.01)
     # Sums over many bins: 64 groups of 16 segments' length each.
     means = []
     for part in noise.reshape(64, -1):
-        one = thermal_tune.power_spectrum(part, rate, 256)
+        one = resonance_fit.power_spectrum(part, rate, 256)
         means.append(one.density[3:-3].mean())
     expected = 1 / math.sqrt(one.looks * inner.size)
     assert np.std(means) / np.mean(means) == pytest.approx(expected, rel=0.25)
@@ -106,21 +107,21 @@ def test_line_hardly_wider_than_a_bin() -> None:
     line = Cantilever(stiffness_n_per_m=1.0, resonance_khz=20.0, quality_factor=1300.0)
     modes = ThermalModes.of_cantilever(line, 1)
     rate, segment = 1e5, 8192
-    template = thermal_tune.power_spectrum(np.random.default_rng(1).random(2**17), rate, segment)
+    template = resonance_fit.power_spectrum(np.random.default_rng(1).random(2**17), rate, segment)
     used = np.ones(template.frequency_hz.size, np.bool_)
-    shape = thermal_tune._expected(template, used, 20e3, 1300.0)
+    shape = resonance_fit.expected_density(template, used, 20e3, 1300.0)
     density = modes.variance_nm2[0] * shape + 1e-8
-    found = thermal_tune.fit_resonance(replace(template, density=density))
+    found = resonance_fit.fit_resonance(replace(template, density=density))
     assert found.resonance_hz == pytest.approx(20e3, rel=1e-6)
     assert found.quality_factor == pytest.approx(1300.0, rel=1e-3)
     assert found.variance == pytest.approx(modes.variance_nm2[0], rel=1e-3)
-    naive = thermal_tune.fit_resonance(Spectrum(template.frequency_hz, density))
+    naive = resonance_fit.fit_resonance(Spectrum(template.frequency_hz, density))
     assert abs(naive.quality_factor / 1300 - 1) > 0.01
-    shorter = thermal_tune.power_spectrum(np.random.default_rng(1).random(2**17), rate, 2048)
+    shorter = resonance_fit.power_spectrum(np.random.default_rng(1).random(2**17), rate, 2048)
     used = np.ones(shorter.frequency_hz.size, np.bool_)
-    shape = thermal_tune._expected(shorter, used, 20e3, 1300.0)
+    shape = resonance_fit.expected_density(shorter, used, 20e3, 1300.0)
     with pytest.raises(ValueError, match=r"take segments of at least 9\d\d\d samples"):
-        thermal_tune.fit_resonance(replace(shorter, density=modes.variance_nm2[0] * shape + 1e-8))
+        resonance_fit.fit_resonance(replace(shorter, density=modes.variance_nm2[0] * shape + 1e-8))
 
 
 def test_tuning_a_noisy_record() -> None:
@@ -182,9 +183,9 @@ def test_mains_and_drift_beside_a_resonance_need_only_its_place() -> None:
     time = np.arange(n) / rate
     walk = np.cumsum(rng.standard_normal(n))
     disturbed = record + np.sin(2 * math.pi * 5e3 * time) + 0.01 * walk
-    spectrum = thermal_tune.power_spectrum(disturbed, rate)
-    found = thermal_tune.fit_resonance(spectrum, near_hz=60e3)
-    clean = thermal_tune.fit_resonance(thermal_tune.power_spectrum(record, rate))
+    spectrum = resonance_fit.power_spectrum(disturbed, rate)
+    found = resonance_fit.fit_resonance(spectrum, near_hz=60e3)
+    clean = resonance_fit.fit_resonance(resonance_fit.power_spectrum(record, rate))
     # The walk adds to the floor, whose scatter is not the same.
     assert found.resonance_hz == pytest.approx(clean.resonance_hz, rel=1e-3)
     assert found.variance == pytest.approx(clean.variance, rel=0.05)
@@ -227,19 +228,19 @@ def test_sensitivity_of_noisy_curves_and_its_stated_error() -> None:
 def test_what_cannot_be_calibrated_is_refused() -> None:
     flat = np.linspace(0, 1, 100)
     with pytest.raises(ValueError, match="at least 256 finite samples"):
-        thermal_tune.power_spectrum(flat, 1e3)
+        resonance_fit.power_spectrum(flat, 1e3)
     with pytest.raises(ValueError, match="segment must be"):
-        thermal_tune.power_spectrum(np.zeros(300), 1e3, 400)
+        resonance_fit.power_spectrum(np.zeros(300), 1e3, 400)
     with pytest.raises(ValueError, match="grow evenly"):
-        thermal_tune.fit_resonance(Spectrum(flat**2, flat + 1))
+        resonance_fit.fit_resonance(Spectrum(flat**2, flat + 1))
     with pytest.raises(ValueError, match="finite and positive"):
-        thermal_tune.fit_resonance(Spectrum(flat, np.zeros(100)))
+        resonance_fit.fit_resonance(Spectrum(flat, np.zeros(100)))
     spectrum = exact(ThermalModes.of_cantilever(STIFF), 4e5, 2000)
     with pytest.raises(ValueError, match="longer segments or a wider band"):
-        thermal_tune.fit_resonance(spectrum, band_hz=(69e3, 70e3))
+        resonance_fit.fit_resonance(spectrum, band_hz=(69e3, 70e3))
     with pytest.raises(ValueError, match="no bin"):
-        thermal_tune.fit_resonance(spectrum, near_hz=4e6)
-    found = thermal_tune.fit_resonance(spectrum)
+        resonance_fit.fit_resonance(spectrum, near_hz=4e6)
+    found = resonance_fit.fit_resonance(spectrum)
     with pytest.raises(ValueError, match="temperature_k"):
         thermal_tune.thermal_stiffness(found, 0.0)
     with pytest.raises(ValueError, match="sensitivity_nm_per_V"):
