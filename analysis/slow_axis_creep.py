@@ -1,8 +1,8 @@
 """How an open-loop scanner's slow axis creeps after its ramps.
 
 After a move of length L a piezo goes on by g L lg(t / 0.1 s), g 1 to 2 % in open loop (Physik
-Instrumente's piezo tutorial). The ramps of a raster are known, so the course of their creep is: only
-g isn't.
+Instrumente's piezo tutorial). The ramps of a raster are known, so the course of their creep is:
+only g isn't.
 """
 
 from __future__ import annotations

@@ -58,8 +58,8 @@ def find(
     step_y, step_x = found.blind.pixel_size_nm
     row, column = np.indices(found.heights_nm.shape)
     return {
-        "x_nm": (column - found.blind.apex[1]).ravel() * step_x,
-        "y_nm": (row - found.blind.apex[0]).ravel() * step_y,
+        "x_nm": np.asarray((column - found.blind.apex[1]).ravel() * step_x, np.float64),
+        "y_nm": np.asarray((row - found.blind.apex[0]).ravel() * step_y, np.float64),
         "height_nm": found.heights_nm.ravel(),
     }
 
@@ -108,19 +108,29 @@ def tip_of(image: npt.ArrayLike, step_nm: tuple[float, float]) -> FoundTip:
         if _edge(blind.tip_heights) < -deep or wider == shape:
             break
         reach *= WIDER
-    tip = unsmoothed(blind.tip_heights, SMOOTHING_PX)
+    tip = unsmoothed(blind.tip_heights, blind.apex, SMOOTHING_PX)
     return FoundTip(tip, tip_radius(tip, step_nm), blind)
 
 
-def unsmoothed(tip: Floats, smoothing_px: float) -> Floats:
-    """Return a tip that smoothing changes into one, to first order; its highest sample is 0."""
+def unsmoothed(tip: Floats, apex: tuple[int, int], smoothing_px: float) -> Floats:
+    """Return a tip that smoothing changes into one, to first order; its highest sample is 0.
+
+    Parameters
+    ----------
+    tip : (rows, columns)
+        At most 0.
+    apex
+        Its row and column: the top is looked for near it.
+    smoothing_px
+        Standard deviation of the Gaussian.
+    """
     beyond = min(math.ceil(4 * smoothing_px), min(tip.shape) - 1)
     # Flanks go on straight beyond the window.
     wide = np.pad(tip, beyond, mode="reflect", reflect_type="odd")
-    inside = (slice(beyond, -beyond),) * 2
-    smooth = ndimage.gaussian_filter(wide, smoothing_px)[inside]
-    restored = 2 * tip - (smooth - smooth.max())
-    return np.asarray(restored - restored.max())
+    smooth = ndimage.gaussian_filter(wide, smoothing_px)[beyond:-beyond, beyond:-beyond]
+    near = tuple(slice(max(0, i - beyond), i + beyond + 1) for i in apex)
+    restored = 2 * tip - (smooth - smooth[near].max())
+    return np.asarray(np.minimum(restored - restored[near].max(), 0.0))
 
 
 def _window(

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from nanophantom.analysis.blind_tip import tip_radius
-from nanophantom.analysis.levelling import level
 from nanophantom.analysis.surface_estimate import levelled_mean
 from nanophantom.analysis.tip_from_spikes import tip_from_spikes
 from nanophantom.simcore.pixel_size import nominal_pixel
@@ -29,6 +28,11 @@ LEAST_JUMP_NM = 0.3
 """And at least this high."""
 JUMP_LINES = 4
 """Lines on either side over which the ground is averaged, by their median."""
+GROUND_QUANTILE = 0.15
+"""A row is bare on more than this share of it, or it isn't asked for the ground."""
+GROUND_SHARE = 0.25
+"""Ground lies within this share of the relief over the lowest row: a tip that got shorter amid the
+image left it on two levels."""
 SIGMA_SHARE, SIGMA_NM = 0.06, 0.8
 """Standard uncertainty of a radius: a share of it, found on simulated frames, and the radius of a
 sharp spike."""
@@ -76,17 +80,15 @@ def find(
 
 
 def ground_of_rows(image: npt.ArrayLike) -> Floats:
-    """Return the height of the ground in each row, (ny,).
+    """Return the height of the ground in each row, (ny,), but for a constant.
 
-    It is the median of what doesn't stand out of the levelled image; offsets and jumps of rows are
-    left in.
+    It is a low quantile; a row of hardly anything but spikes takes what its neighbours have.
     """
     heights = np.asarray(image, np.float64)
-    features = level(heights, 1).features
-    ground = np.where(features, np.nan, heights)
-    empty = np.isnan(ground).all(axis=1)
-    ground[empty] = heights[empty]
-    return np.asarray(np.nanmedian(ground, axis=1))
+    low = np.quantile(heights, GROUND_QUANTILE, axis=1)
+    row = np.arange(len(low))
+    bare = low < low.min() + GROUND_SHARE * np.ptp(heights)
+    return np.asarray(np.interp(row, row[bare], low[bare]))
 
 
 def has_jump(ground: Floats) -> npt.NDArray[np.bool_]:

@@ -79,7 +79,9 @@ class AFMAcquisition(Acquisition):
         self.afm, self.run, self.known = afm, run, specimen.known
         self.n_frames = afm.scan.n_frames
         self.motion = afm.scanner.motion(afm.scan, run.rng)
-        self.surface = sampled(specimen, self.motion.window(), afm.tip, afm.scan)
+        self.surface = sampled(
+            specimen, self.motion.window(), afm.tip, afm.scan, afm.surface_step_nm
+        )
         self.answer = afm.imaging.answer(afm.cantilever, afm.tip.radius_nm, self.surface.materials)
         self.loops = tuple(self._loop(frame) for frame in range(self.n_frames))
         self.tips = self._tip_history(float(np.ptp(self.surface.heights_nm)) + 1e-6)
@@ -283,7 +285,7 @@ class AFMAcquisition(Acquisition):
 
         Heights are counted from there, so that the first material appears at its own height.
         """
-        return self.answer.distance_at(self.loops[frame].setpoint_nm, 0)
+        return float(self.answer.distance_at(self.loops[frame].setpoint_nm, 0))
 
     def disturbance(self, frame: int) -> Disturbance:
         """Draw what disturbs a frame."""

@@ -54,7 +54,7 @@ class Grid:
         margin_nm: float,
         on_nm: tuple[float, float],
         pixel_nm: tuple[float, float],
-        radius_nm: float,
+        finest_nm: float,
     ) -> Grid:
         """Return a grid over a window and a margin.
 
@@ -68,14 +68,12 @@ class Grid:
             A pixel's place (x, y), which becomes a sample.
         pixel_nm
             Pixel of the scan (y, x).
-        radius_nm
-            Of the tip; samples are at most a fourth of it apart if that can be afforded.
+        finest_nm
+            Samples are at most so far apart, if that can be afforded.
         """
         window = visited.grown(margin_nm + 2 * max(pixel_nm))
         extent = window.height_nm, window.width_nm
-        cuts = [
-            min(math.ceil(RADIUS_STEPS * p / radius_nm), MOST_SAMPLES_A_PIXEL) for p in pixel_nm
-        ]
+        cuts = [min(math.ceil(p / finest_nm - 1e-9), MOST_SAMPLES_A_PIXEL) for p in pixel_nm]
         while True:
             steps = [p / n for p, n in zip(pixel_nm, cuts, strict=True)]
             ny, nx = (math.ceil(e / s) for e, s in zip(extent, steps, strict=True))
@@ -94,7 +92,13 @@ class Grid:
         return self.window.height_nm / self.shape[0], self.window.width_nm / self.shape[1]
 
 
-def sampled(specimen: Specimen, visited: Window, tip: ProbeTip, scan: LineScan) -> Surface:
+def sampled(
+    specimen: Specimen,
+    visited: Window,
+    tip: ProbeTip,
+    scan: LineScan,
+    step_nm: float | None = None,
+) -> Surface:
     """Return the specimen's surface wherever the tip touches it, finely enough for the tip.
 
     Parameters
@@ -103,19 +107,31 @@ def sampled(specimen: Specimen, visited: Window, tip: ProbeTip, scan: LineScan) 
         Where the tip's apex goes.
     scan
         Its pixels are samples of the surface where lines aren't turned.
+    step_nm
+        Samples are at most so far apart; None: as far as suits the tip and can be afforded.
 
     Raises
     ------
     ValueError
-        The specimen has no surface.
+        The specimen has no surface, or the step can't be afforded.
     """
     first_look = _surface(specimen, visited, (RELIEF_SAMPLES, RELIEF_SAMPLES)).heights_nm
     margin = tip.reach_nm(1.1 * float(np.ptp(first_look)) + 1.0)
     x, y = (float(c[0]) for c in scan.raster_nm())
     first = scan.placed(np.array(x), np.array(y))
     grid = Grid.around(
-        visited, margin, (float(first[0]), float(first[1])), scan.step_nm, tip.radius_nm
+        visited,
+        margin,
+        (float(first[0]), float(first[1])),
+        scan.step_nm,
+        tip.radius_nm / RADIUS_STEPS if step_nm is None else step_nm,
     )
+    if step_nm is not None and max(grid.step_nm) > step_nm * (1 + 1e-9):
+        raise ValueError(
+            f"surface_step_nm: {step_nm:g} nm can't be afforded over this scan (at most "
+            f"{MOST_SAMPLES_A_PIXEL} samples along a pixel and {MOST_SAMPLES / 1e6:g} million in "
+            f"all); {max(grid.step_nm):.3g} nm can"
+        )
     return _surface(specimen, grid.window, grid.shape)
 
 

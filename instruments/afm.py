@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from nanophantom.instruments._afm_acquisition import AFMAcquisition
 from nanophantom.instruments._afm_modes import Contact, Mode, Tapping
@@ -53,6 +53,10 @@ class AFM(Instrument):
     """Motions of tip against specimen that nobody wants."""
     sensor: HeightSensor = HeightSensor()
     """What records the height."""
+    surface_step_nm: float | None = Field(default=None, gt=0, le=1e4)
+    """Samples of the surface are at most so far apart; none takes a fourth of the tip's radius. A
+    steep tip at the bottom of a steep trench is right to half a step over the tangent of its half
+    angle, so such a one wants finer samples."""
     noise: bool = True
     """Thermal motion, and the noise of detector and sensor; without it signals are their
     noise-free truth."""

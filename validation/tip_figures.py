@@ -119,9 +119,9 @@ def _cuts(c: tip_shape.Comparison) -> Plate:
 
 def _thresholds(dataset: Observed, c: tip_shape.Comparison) -> list[Plate]:
     """Draw the scan of thresholds of the analysis layer's own reconstruction."""
-    measured = (dataset.signal(name, 0, 1) for name in ("height", "height_retrace"))
+    trace, back = (dataset.signal(name, 0, 1) for name in ("height", "height_retrace"))
     try:
-        image = levelled_mean(*measured, dataset.settings)
+        image = levelled_mean(trace, back, dataset.settings)
         blind = tip_estimate.tip_of(image, pixel_of(dataset)).blind
     except ValueError:
         return []

@@ -307,6 +307,19 @@ def test_drift_strains_the_slow_axis_by_its_share_of_the_slow_speed():
     np.testing.assert_allclose(step, 2.0 - 1.0 / 2.0, atol=1e-3)
 
 
+def test_finer_samples_bring_a_steep_tip_deeper_into_a_narrow_trench():
+    """W = 12 nm < 2 R: the tip goes in by R - sqrt(R^2 - W^2 / 4) = 2 nm (row 4), in fine steps."""
+
+    def depth(**changes):
+        trench = Relief(lambda x, y: np.where(np.abs(x + 1.0) < 6.0, -50.0, 0.0))
+        acquisition, _ = image(afm(controller__ideal=True, **changes), trench)
+        return -float(acquisition.truth()["surface"]["image_nm"].min())
+
+    assert depth(surface_step_nm=0.125) == pytest.approx(10 - np.sqrt(100 - 36), abs=0.08)
+    with pytest.raises(ValueError, match=r"0\.01 nm can't be afforded"):
+        depth(surface_step_nm=0.01)
+
+
 def test_impossible_recipes_are_refused_in_one_line():
     """Atoms without a surface, set points that can't be kept, numbers that don't fit frames."""
     from nanophantom.samples._family import Sample

@@ -219,18 +219,18 @@ def test_creep_of_the_ramps_is_that_of_the_scanner():
     t = table["t_s"].reshape(2, -1)
     t[1] = t[1, ::-1]
     starts = scan.starts_s[:-1]
-    crept = ramp_creep_px(t, starts, starts + [scan.frame_s(0), scan.frame_s(1)], 40)
+    crept = ramp_creep_px(t, starts, starts + np.array([20.0, 40 / 3]), 40)
     crept[1] = crept[1, ::-1]
     np.testing.assert_allclose(3.0 * crept.ravel(), table["slow_axis_creep_nm"], atol=1e-12)
 
 
 def test_amount_of_ramp_creep_is_found_from_the_pair():
-    """Of 0.5 % a decade and a drift, rows are found to 0.05 px; without the course not to 0.3 px."""
+    """Of 1 % a decade and a drift, rows are found to 0.05 px; without the course not to 0.3."""
     n, rng = N, np.random.default_rng(2)
     t = np.stack([np.arange(n) + 0.5, 2 * n + 0.5 - np.arange(n)])
     starts, ends = np.array([0.0, n + 1.0]), np.array([n, 2 * n + 1.0])
     course = ramp_creep_px(t, starts, ends, n)
-    true = np.stack([0.5 * course + 0.03 * t, -0.02 * t], axis=-1)
+    true = np.stack([1.0 * course + 0.03 * t, -0.02 * t], axis=-1)
     k, phase = rng.normal(size=(2, 200, 1, 1)) / 7, rng.uniform(0, 6.3, (200, 1, 1))
     x = np.arange(n)
     frames = np.array([
