@@ -6,7 +6,8 @@ lines). All are fitted to pixels of the ground, and so all ask the same: which p
 A least-squares fit takes every pixel; the median of a row stands as long as less than half of it
 is covered; a low quantile beyond that, and differences of neighbouring rows always, but their
 errors add up as a random walk. :func:`level` starts from the differences and a slope that are
-robust, takes what stands out of the densest level for features, fits the rest, and repeats.
+robust, or where more than half is covered from the most frequent slope, takes what stands out of
+the densest level for features, fits the rest, and repeats.
 
 What levelling takes of the roughness itself is known too:
 :mod:`nanophantom.analysis.kept_variance`.
@@ -22,6 +23,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri
 
 from nanophantom.analysis.polynomial_fit import background, row_backgrounds, want_rows
 from nanophantom.analysis.robust import robust_sigma
@@ -32,6 +34,10 @@ RowMethod = Literal["mean", "median", "quantile", "polynomial", "median_of_diffe
 
 DENSEST = 0.2
 """Share of the pixels whose shortest interval of heights is where the ground is looked for."""
+LEAST_GROUND = 0.3
+"""Share of the pixels that ground is expected to be at least."""
+FLATTER = 0.9
+"""A second start is taken if its densest level is narrower by this factor."""
 FEW = 0.05
 """A row with a smaller share of ground takes its offset from its neighbours."""
 ENOUGH = 50_000
@@ -120,23 +126,7 @@ def facet(image: npt.ArrayLike, mask: npt.ArrayLike | None = None) -> Floats:
         The image isn't finite and two-dimensional, or the mask leaves too little.
     """
     z, ground = _checked(image, mask)
-    whole = ground[1:, 1:] & ground[1:, :-1] & ground[:-1, 1:] & ground[:-1, :-1]
-    if np.count_nonzero(whole) < 3:
-        raise ValueError("the mask leaves no facets: three squares of 2 x 2 pixels or more wanted")
-    diagonal, other = z[1:, 1:] - z[:-1, :-1], z[1:, :-1] - z[:-1, 1:]
-    slopes = 0.5 * np.stack([diagonal + other, diagonal - other], axis=-1)[whole]
-    slopes = slopes[:: max(1, len(slopes) // ENOUGH)]
-    slope = np.median(slopes, axis=0)
-    for _ in range(50):
-        away = np.sum((slopes - slope) ** 2, axis=1)
-        spread = np.quantile(away, DENSEST)
-        if spread == 0:
-            break  # a fifth of all facets have just this slope
-        weights = np.exp(-0.5 * away / spread)
-        step = weights @ slopes / np.sum(weights) - slope
-        slope = slope + step
-        if np.max(np.abs(step)) < 1e-9 * np.sqrt(spread):
-            break
+    slope = _most_frequent_slope(z, ground)
     y, x = np.ogrid[: z.shape[0], : z.shape[1]]
     level_z = z - slope[0] * y - slope[1] * x
     return np.asarray(level_z - np.mean(level_z[ground]))
@@ -204,6 +194,8 @@ def level(
 
     Ground is the densest level of heights, all within `threshold` standard deviations of it. A
     polynomial and the rows' offsets are fitted to it and it is looked for again, until it stays.
+    Rounded hills or pits may cover 70 % of the image; flat ones that cover more than half of it
+    are its densest level themselves.
 
     Parameters
     ----------
@@ -228,7 +220,7 @@ def level(
         raise ValueError(f"rows must be 'median', 'mean' or 'none', got {rows!r}")
     if not threshold > 0:
         raise ValueError(f"threshold must be positive, got {threshold}")
-    rest = z - _robust_start(z, allowed, rows != "none")
+    rest = _started(z, allowed, rows != "none")
     ground = _ground(rest, allowed, threshold)
     for _ in range(ROUNDS):
         rest = rest - background(rest, ground, degree, degree, degree)
@@ -303,6 +295,50 @@ def _over(value: Floats, scale: Floats) -> Floats:
     return value / np.maximum(scale, 1e-12 * np.max(value) + np.finfo(float).tiny)
 
 
+def _most_frequent_slope(z: Floats, ground: Bools) -> Floats:
+    """Return the slope (y, x) per pixel to which most facets of 2 x 2 pixels are near."""
+    whole = ground[1:, 1:] & ground[1:, :-1] & ground[:-1, 1:] & ground[:-1, :-1]
+    if np.count_nonzero(whole) < 3:
+        raise ValueError("the mask leaves no facets: three squares of 2 x 2 pixels or more wanted")
+    diagonal, other = z[1:, 1:] - z[:-1, :-1], z[1:, :-1] - z[:-1, 1:]
+    slopes = 0.5 * np.stack([diagonal + other, diagonal - other], axis=-1)[whole]
+    slopes = slopes[:: max(1, len(slopes) // ENOUGH)]
+    slope = np.median(slopes, axis=0)
+    for _ in range(50):
+        away = np.sum((slopes - slope) ** 2, axis=1)
+        spread = np.quantile(away, DENSEST)
+        if spread == 0:
+            break  # a fifth of all facets have just this slope
+        weights = np.exp(-0.5 * away / spread)
+        step = weights @ slopes / np.sum(weights) - slope
+        slope = slope + step
+        if np.max(np.abs(step)) < 1e-9 * np.sqrt(spread):
+            break
+    return np.asarray(slope)
+
+
+def _started(z: Floats, allowed: Bools, rows: bool) -> Floats:
+    """Return the image less a background to begin with.
+
+    Medians of differences can't be tilted while less than half is covered. Beyond that the most
+    frequent slope is right, and rows by their densest level; in coarse noise it isn't.
+    The start whose densest level is the narrowest is flattest.
+    """
+    rest = z - _robust_start(z, allowed, rows)
+    try:
+        down, along = _most_frequent_slope(z, allowed)
+    except ValueError:
+        return rest  # no facets: a mask of single pixels
+    other = z - along * np.arange(z.shape[1])
+    if rows:
+        levels = [_densest(row[known]) for row, known in zip(other, allowed, strict=True)]
+        other = other - np.array([centre for centre, _ in levels])[:, None]
+    else:
+        other = other - down * np.arange(len(z))[:, None]
+    width, other_width = (_densest(image[allowed])[1] for image in (rest, other))
+    return other if other_width < FLATTER * width else rest
+
+
 def _robust_start(z: Floats, allowed: Bools, rows: bool) -> Floats:
     """Return a background that features can't tilt: medians of differences."""
     ny, nx = z.shape
@@ -322,13 +358,14 @@ def _median_slope(z: Floats, allowed: Bools, lag: int) -> float:
 
 def _ground(rest: Floats, allowed: Bools, threshold: float) -> Bools:
     """Return the pixels of the densest level."""
-    v = np.sort(rest[allowed])
+    v = rest[allowed]
     v = v[:: max(1, len(v) // ENOUGH)]
-    span = max(1, int(DENSEST * len(v)))
-    first = int(np.argmin(v[span:] - v[: len(v) - span])) if len(v) > span else 0
-    centre = float(np.median(v[first : first + span + 1]))
-    sigma = robust_sigma(v - centre)
-    for _ in range(20):
+    centre, width = _densest(v)
+    # Features may be most of the image, so the search grows from what is surely ground: the
+    # narrowest that it can be. Where a fifth of all heights are equal that tells nothing.
+    share = DENSEST / LEAST_GROUND
+    sigma = width / (2 * float(ndtri((1 + share) / 2))) or robust_sigma(v - centre)
+    for _ in range(40):
         near = v[np.abs(v - centre) <= threshold * sigma]
         before, centre = sigma, float(np.median(near))
         sigma = robust_sigma(near - centre)
@@ -337,6 +374,17 @@ def _ground(rest: Floats, allowed: Bools, threshold: float) -> Bools:
     # Images without noise: rounding isn't a feature.
     sigma = max(sigma, 1e-12 * float(np.max(np.abs(rest))))
     return allowed & (np.abs(rest - centre) <= threshold * sigma)
+
+
+def _densest(heights: Floats) -> tuple[float, float]:
+    """Return middle and width of the shortest interval that holds a fifth of the heights."""
+    v = np.sort(heights)
+    v = v[:: max(1, len(v) // ENOUGH)]
+    span = max(1, int(DENSEST * len(v)))
+    if len(v) <= span:
+        return float(np.median(v)), 0.0
+    first = int(np.argmin(v[span:] - v[: len(v) - span]))
+    return float(np.median(v[first : first + span + 1])), float(v[first + span] - v[first])
 
 
 def _row_offsets(rest: Floats, ground: Bools, how: str) -> Floats:

@@ -33,7 +33,7 @@ GROUND_QUANTILE = 0.15
 GROUND_SHARE = 0.25
 """Ground lies within this share of the relief over the lowest row: a tip that got shorter amid the
 image left it on two levels."""
-SIGMA_SHARE, SIGMA_NM = 0.06, 0.8
+SIGMA_SHARE, SIGMA_NM = 0.08, 0.8
 """Standard uncertainty of a radius: a share of it, found on simulated frames, and the radius of a
 sharp spike."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,6 +41,8 @@ WAYS = ("", "_retrace")
 """What is appended to a signal's name, there and back."""
 RING_DOWNS_A_KICK = 0.2
 """Heat moves the lever in kicks that are this far apart, at most."""
+RESTS, TIME_TO_REST = 40, 25.0
+"""A loop is followed to its rest in so many parts, for so many of its own time constants."""
 LEAST_STEPS = 4
 """Steps of the loop in a dwell, at least: a fast scan gets a quicker loop."""
 
@@ -84,26 +85,78 @@ class AFMAcquisition(Acquisition):
         )
         self.answer = afm.imaging.answer(afm.cantilever, afm.tip.radius_nm, self.surface.materials)
         self.loops = tuple(self._loop(frame) for frame in range(self.n_frames))
+        self.rests_nm = tuple(self._rests(frame) for frame in range(self.n_frames))
         self.tips = self._tip_history(float(np.ptp(self.surface.heights_nm)) + 1e-6)
-        for frame, material in itertools.product(
-            range(self.n_frames), range(len(self.surface.materials))
-        ):
-            self._check(frame, material)
 
-    def _check(self, frame: int, material: int) -> None:
-        """Refuse a set point that the loop can't keep on one of the materials."""
-        try:
-            self.answer.distance_at(self.loops[frame].setpoint_nm, material)
-        except ValueError as problem:
-            name = self.surface.materials[material].name
-            raise ValueError(f"imaging (frame {frame}, on {name}): {problem}") from None
+    def _rests(self, frame: int) -> tuple[float, ...]:
+        """Return how far over each material the lever rests at the set point of a frame.
+
+        Raises
+        ------
+        ValueError
+            The loop can't keep the set point on one of them.
+        """
+        rests = []
+        for number, material in enumerate(self.surface.materials):
+            try:
+                rests.append(self._rest(self.loops[frame], number))
+            except ValueError as problem:
+                raise ValueError(
+                    f"imaging (frame {frame}, on {material.name}): {problem}"
+                ) from None
+        return tuple(rests)
+
+    def _rest(self, loop: Loop, material: int) -> float:
+        """Return where the loop comes to rest over a flat of one material.
+
+        In contact that is known; a tapping lever is followed until it rests, since steady states
+        that its averages allow needn't be those that it finds.
+        """
+        expected = self.answer.distance_at(loop.setpoint_nm, material)
+        if not self.tapping:
+            return expected
+        flat = Landscape(0, 0, 1, 1, np.zeros((2, 2)), np.full((2, 2), material, np.uint8))
+        gain = 0.25 / (loop.ring_down_s + 4.0 * loop.dt_s / loop.detected_share)
+        calm = loop._replace(
+            integral_per_s=gain,
+            proportional=0.0,
+            thermal_nm=0.0,
+            detector_nm=0.0,
+            low_nm=-math.inf,
+            high_nm=math.inf,
+        )
+        state = settled(calm, expected + 0.5, self._phase_deg(loop), 0.0)
+        out, none = np.empty((4, RESTS)), np.zeros(RESTS)
+        steps = math.ceil(TIME_TO_REST / gain / loop.dt_s / RESTS)
+        follow_line(
+            calm,
+            self.answer.tapping,
+            self.answer.contact,
+            flat,
+            none,
+            none,
+            none,
+            steps,
+            state.values,
+            state.drives,
+            *drawn_noise(calm, 0, self.run.rng("thermal"), self.run.rng("detector")),
+            out,
+        )
+        stage, amplitude = out[0, RESTS // 2 :], out[1, RESTS // 2 :]
+        off = abs(float(amplitude.mean()) - loop.setpoint_nm)
+        if not off < 0.02 * self.answer.free_nm or np.ptp(stage) > 0.1 * self.answer.free_nm:
+            raise ValueError(
+                f"a tapping lever finds no rest at an amplitude of {loop.setpoint_nm:.3g} nm: it "
+                "sticks or jumps between states; take another set point, a larger amplitude or a "
+                "stiffer lever"
+            )
+        return float(stage.mean())
 
     def _tip_history(self, depth_nm: float) -> TipHistory:
         """Play what becomes of the tip; wear is linear in force, whose mean the loop keeps."""
         afm, scan = self.afm, self.afm.scan
         forces = [
-            self.answer.forces_at(afm.imaging.setpoint_nm(frame, afm.cantilever), 0)[0]
-            for frame in range(self.n_frames)
+            self.answer.forces_at(self.rest_nm(frame), 0)[0] for frame in range(self.n_frames)
         ]
         lines = scan.shape[0]
         times = np.concatenate([scan.times_s(f)[:, 0] for f in range(self.n_frames)])
@@ -248,7 +301,7 @@ class AFMAcquisition(Acquisition):
             else:
                 land = whole
             if state is None:
-                state = self._begin(loop, land, float(x[0]), float(y[0]), float(raised[0]))
+                state = self._begin(frame, loop, land, float(x[0]), float(y[0]), float(raised[0]))
                 middle = float(state.values[0])
                 loop = loop._replace(low_nm=middle + loop.low_nm, high_nm=middle + loop.high_nm)
             follow_line(
@@ -268,24 +321,29 @@ class AFMAcquisition(Acquisition):
         stage, detected, phase, height = (np.asarray(a) for a in np.moveaxis(out, 1, 0))
         if self.afm.controller.ideal:
             stage, detected = height + self.rest_nm(frame), np.full_like(height, loop.setpoint_nm)
+            phase = np.full_like(height, self._phase_deg(loop))
         return Followed(stage - self.rest_nm(frame), detected - loop.setpoint_nm, phase, height)
 
     def _begin(
-        self, loop: Loop, land: Landscape, x_nm: float, y_nm: float, raised_nm: float
+        self, frame: int, loop: Loop, land: Landscape, x_nm: float, y_nm: float, raised_nm: float
     ) -> LoopState:
         """Let the loop settle where the first line begins."""
         height, material = felt_at(land, x_nm, y_nm)
-        rest = height + raised_nm + self.answer.distance_at(loop.setpoint_nm, material)
-        ratio = loop.setpoint_nm / self.answer.free_nm if self.tapping else 1.0
+        rest = height + raised_nm + self.rests_nm[frame][material]
         delay_s = 1e-6 * self.afm.controller.delay_us
-        return settled(loop, rest, conservative_phase_deg(ratio), delay_s)
+        return settled(loop, rest, self._phase_deg(loop), delay_s)
+
+    def _phase_deg(self, loop: Loop) -> float:
+        """Return the phase of a tapping lever at the set point on an elastic surface."""
+        ratio = loop.setpoint_nm / self.answer.free_nm if self.tapping else 1.0
+        return conservative_phase_deg(ratio)
 
     def rest_nm(self, frame: int) -> float:
         """Return how far over the first material the lever rests at the set point.
 
         Heights are counted from there, so that the first material appears at its own height.
         """
-        return float(self.answer.distance_at(self.loops[frame].setpoint_nm, 0))
+        return self.rests_nm[frame][0]
 
     def disturbance(self, frame: int) -> Disturbance:
         """Draw what disturbs a frame."""

@@ -45,8 +45,7 @@ class Answer:
     free_nm
         Amplitude far from the surface; 0 in contact mode.
     forces
-        Of each material: amplitudes or deflections, and the mean and peak forces that go with
-        them, nN.
+        Of each material: distances, rising, and the mean and peak forces there, nN.
     """
 
     tapping: TappingTable
@@ -65,10 +64,10 @@ class Answer:
         """
         return distance_at(*self.rest_nm[material], setpoint_nm if self.free_nm else -setpoint_nm)
 
-    def forces_at(self, setpoint_nm: float, material: int) -> tuple[float, float]:
-        """Return mean and peak force on a material at a set point, nN."""
+    def forces_at(self, distance_nm: float, material: int) -> tuple[float, float]:
+        """Return mean and peak force on a material at a distance of the lever, nN."""
         at, mean, peak = self.forces[material]
-        return float(np.interp(setpoint_nm, at, mean)), float(np.interp(setpoint_nm, at, peak))
+        return (float(np.interp(distance_nm, at, mean)), float(np.interp(distance_nm, at, peak)))
 
 
 class Tapping(Model):
@@ -102,7 +101,7 @@ class Tapping(Model):
             NO_CONTACT,
             tuple((c.distance_nm, c.amplitude_nm) for c in curves),
             self.free_amplitude_nm,
-            tuple((c.amplitude_nm, c.mean_force_nn, c.peak_force_nn) for c in curves),
+            tuple((c.distance_nm, c.mean_force_nn, c.peak_force_nn) for c in curves),
         )
 
 
@@ -153,13 +152,12 @@ class Contact(Model):
         near, far = (
             np.array([np.interp(at, s, x) for s, x in branches]) for branches in (touching, free)
         )
-        ends = np.array([-strongest, strongest])
         return Answer(
             NO_TAPPING,
             ContactTable(start, TABLE_STEP_NM, near, far, lets_go, snaps),
             tuple((distance, -deflection) for distance, deflection in touching),
             0.0,
-            ((ends, k * ends, k * ends),) * len(materials),
+            tuple((distance, k * bent, k * bent) for distance, bent in touching),
         )
 
 

@@ -12,7 +12,7 @@ from scipy.ndimage import map_coordinates
 
 from nanophantom.simcore.atoms import Window
 from nanophantom.simcore.fields import Array
-from nanophantom.simcore.probes.dilation import dilate_rows, dilate_tracked
+from nanophantom.simcore.probes.dilation import dilate_rows_tracked, dilate_tracked
 from nanophantom.simcore.probes.feedback import Landscape
 from nanophantom.simcore.probes.line_scan import LineScan
 from nanophantom.simcore.probes.tip_map import TipMap
@@ -22,10 +22,17 @@ from nanophantom.simcore.surfaces import HasSurface, Surface
 
 Floats = npt.NDArray[np.float64]
 
-RADIUS_STEPS = 4.0
-"""Samples to a tip's radius: the image of a sphere is right within R / (8 * 16) then."""
+RADIUS_STEPS = 8.0
+"""Samples to a tip's radius R. Between samples, s apart, the surface is straight: a sphere of
+radius r comes out too low by up to s^2 / 8 (1 / r + 1 / R) for each axis."""
+PIXEL_STEPS = 2
+"""Samples along a pixel's edge, at least."""
 MOST_SAMPLES = 16_000_000
 """Samples of a surface, at most."""
+MOST_PRODUCTS = 1.5e10
+"""Samples of a surface times those of the tip, at most: some seconds of dilation."""
+REFUSED_SAMPLES, REFUSED_PRODUCTS = 64_000_000, 3e11
+"""More than this isn't made, whoever asks."""
 MOST_SAMPLES_A_PIXEL = 16
 """Samples along a pixel's edge, at most."""
 RELIEF_SAMPLES = 256
@@ -55,6 +62,7 @@ class Grid:
         on_nm: tuple[float, float],
         pixel_nm: tuple[float, float],
         finest_nm: float,
+        most_products: float,
     ) -> Grid:
         """Return a grid over a window and a margin.
 
@@ -70,6 +78,8 @@ class Grid:
             Pixel of the scan (y, x).
         finest_nm
             Samples are at most so far apart, if that can be afforded.
+        most_products
+            What can: samples of the surface times those of the tip.
         """
         window = visited.grown(margin_nm + 2 * max(pixel_nm))
         extent = window.height_nm, window.width_nm
@@ -77,9 +87,19 @@ class Grid:
         while True:
             steps = [p / n for p, n in zip(pixel_nm, cuts, strict=True)]
             ny, nx = (math.ceil(e / s) for e, s in zip(extent, steps, strict=True))
-            if ny * nx <= MOST_SAMPLES or max(cuts) == 1:
+            touched = math.prod(1.0 + 2.0 * margin_nm / s for s in steps)
+            if ny * nx <= MOST_SAMPLES and ny * nx * touched <= most_products:
+                break
+            if max(cuts) == 1:
                 break
             cuts = [max(1, n - 1) for n in cuts]
+        if ny * nx > REFUSED_SAMPLES or ny * nx * touched > REFUSED_PRODUCTS:
+            raise ValueError(
+                f"scan.pixel_size_nm: the tip visits {extent[1]:.3g} x {extent[0]:.3g} nm, drift "
+                f"and flanks included: {ny * nx:.2g} samples at one a pixel, each touched by "
+                f"{touched:.2g} of the tip, are too many; take larger pixels, less drift or a "
+                "slimmer tip"
+            )
         # Samples lie on the pixels where lines aren't turned.
         x0 = on_nm[0] - math.ceil((on_nm[0] - window.x0_nm) / steps[1]) * steps[1]
         y0 = on_nm[1] - math.ceil((on_nm[1] - window.y0_nm) / steps[0]) * steps[0]
@@ -124,13 +144,16 @@ def sampled(
         margin,
         (float(first[0]), float(first[1])),
         scan.step_nm,
-        tip.radius_nm / RADIUS_STEPS if step_nm is None else step_nm,
+        min(tip.radius_nm / RADIUS_STEPS, *(p / PIXEL_STEPS for p in scan.step_nm))
+        if step_nm is None
+        else step_nm,
+        MOST_PRODUCTS if step_nm is None else REFUSED_PRODUCTS,
     )
     if step_nm is not None and max(grid.step_nm) > step_nm * (1 + 1e-9):
         raise ValueError(
             f"surface_step_nm: {step_nm:g} nm can't be afforded over this scan (at most "
-            f"{MOST_SAMPLES_A_PIXEL} samples along a pixel and {MOST_SAMPLES / 1e6:g} million in "
-            f"all); {max(grid.step_nm):.3g} nm can"
+            f"{MOST_SAMPLES_A_PIXEL} samples along a pixel, {MOST_SAMPLES / 1e6:g} million in all, "
+            f"{REFUSED_PRODUCTS:g} times those of the tip); {max(grid.step_nm):.3g} nm can"
         )
     return _surface(specimen, grid.window, grid.shape)
 
@@ -172,14 +195,16 @@ def strip(surface: Surface, tip: TipMap, low_nm: float, high_nm: float) -> Lands
     ny = len(surface.heights_nm)
     first = min(max(math.floor((low_nm - surface.window.y0_nm) / step_y), 0), ny - 2)
     last = min(max(math.ceil((high_nm - surface.window.y0_nm) / step_y), first + 1), ny - 1)
-    heights = dilate_rows(surface.heights_nm, tip.heights_nm, tip.apex, first, last + 1)
+    heights, row, column = dilate_rows_tracked(
+        surface.heights_nm, tip.heights_nm, tip.apex, first, last + 1
+    )
     return Landscape(
         surface.window.x0_nm,
         surface.window.y0_nm + first * step_y,
         step_x,
         step_y,
         heights,
-        surface.material[first : last + 1],  # under the apex: the tip's flank isn't followed
+        surface.material[row, column],
     )
 
 

@@ -161,7 +161,7 @@ def _loop(acquisition: AFMAcquisition) -> Table:
     """Return what the loop of each frame is and does."""
     afm, frames = acquisition.afm, range(acquisition.n_frames)
     setpoints = [afm.imaging.setpoint_nm(f, afm.cantilever) for f in frames]
-    forces = np.array([acquisition.answer.forces_at(s, 0) for s in setpoints])
+    forces = np.array([acquisition.answer.forces_at(acquisition.rest_nm(f), 0) for f in frames])
     gains = np.array([of_frame(afm.controller.integral_per_s, f) for f in frames])
     return {
         "frame": np.arange(acquisition.n_frames),

@@ -54,9 +54,10 @@ class AFM(Instrument):
     sensor: HeightSensor = HeightSensor()
     """What records the height."""
     surface_step_nm: float | None = Field(default=None, gt=0, le=1e4)
-    """Samples of the surface are at most so far apart; none takes a fourth of the tip's radius. A
-    steep tip at the bottom of a steep trench is right to half a step over the tangent of its half
-    angle, so such a one wants finer samples."""
+    """Samples of the surface are at most so far apart; none takes an eighth of the tip's radius or
+    half a pixel, whichever is less, coarser ones where that can't be afforded. A steep tip at the
+    bottom of a steep trench is right to half a step over the tangent of its half angle, so such a
+    one wants finer samples."""
     noise: bool = True
     """Thermal motion, and the noise of detector and sensor; without it signals are their
     noise-free truth."""
@@ -76,6 +77,12 @@ class AFM(Instrument):
                 )
             if min(values) <= 0:
                 raise ValueError(f"{name} must be above 0, got {min(values):g}")
+        pixels = self.scan.width_px * self.scan.height_px
+        if self.sensor.spike_rate > pixels:
+            raise ValueError(
+                f"sensor.spike_rate: {self.sensor.spike_rate:g} spikes don't fit into an image of "
+                f"{pixels} pixels"
+            )
         if isinstance(self.imaging, Tapping):
             highest = max(self.imaging.per_frame.values(), key=_largest)
             if _largest(highest) >= 100:

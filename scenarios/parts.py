@@ -27,12 +27,12 @@ def make_parts(folder: Path, acquisition: Acquisition, workers: int, progress: P
     folder.mkdir(exist_ok=True)
     todo = [name for name in wanted if not _part_file(folder, name).exists()]
     done = len(wanted) - len(todo)
-    progress("scattering", done, len(wanted))
+    progress("shared work", done, len(wanted))
     tasks = (functools.partial(_make_part, wanted[name], folder, name) for name in todo)
     with closing(parallel.run_tasks(tasks, workers, total=len(todo))) as finished:
         for _ in finished:
             done += 1
-            progress("scattering", done, len(wanted))
+            progress("shared work", done, len(wanted))
     return KeptParts(folder, tuple(wanted))
 
 

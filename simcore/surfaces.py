@@ -7,6 +7,7 @@ the right and y down as an image is looked at.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -37,11 +38,18 @@ class Material(Model):
     viscosity_pa_s: float = Field(default=0.0, ge=0, le=1e6)
     """Kelvin-Voigt viscosity: what the sample dissipates while it is indented; 0 for an elastic
     one."""
+    thickness_nm: float | None = Field(default=None, gt=0, le=1e6)
+    """Thickness of the layer on a hard support; none: a half-space."""
 
     @property
     def reduced_modulus_gpa(self) -> float:
         """Reduced modulus E* = E / (1 - nu^2) against a rigid tip."""
         return self.modulus_gpa / (1.0 - self.poisson_ratio**2)
+
+    @property
+    def depth_nm(self) -> float:
+        """How deep the hard support lies: the thickness, infinite for a half-space."""
+        return math.inf if self.thickness_nm is None else self.thickness_nm
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,4 +115,5 @@ def material_table(materials: tuple[Material, ...]) -> Table:
         "poisson_ratio": np.array([m.poisson_ratio for m in materials]),
         "work_of_adhesion_mj_per_m2": np.array([m.work_of_adhesion_mj_per_m2 for m in materials]),
         "viscosity_pa_s": np.array([m.viscosity_pa_s for m in materials]),
+        "thickness_nm": np.array([m.depth_nm for m in materials]),
     }

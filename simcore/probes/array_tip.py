@@ -75,11 +75,11 @@ def _tip_of_file(
     found = read_height_map(path, channel)
     step = found.pixel_size_nm if pixel_size_nm is None else (pixel_size_nm, pixel_size_nm)
     if step is None:
-        raise ValueError(f"pixel_size_nm: {path.name} does not say it; give it for this tip")
+        raise ValueError(f"tip.pixel_size_nm: {path.name} does not say it; give it for this tip")
     try:
         return TipMap.of(found.heights_nm, step)
     except ValueError as error:
-        raise ValueError(f"file: {path.name} holds no tip: {error}") from None
+        raise ValueError(f"tip.file: {path.name} holds no tip: {error}") from None
 
 
 def _bilinear(values: Floats, row: Floats, col: Floats) -> Floats:

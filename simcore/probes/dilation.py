@@ -95,12 +95,29 @@ def dilate_tracked(
         As :func:`dilate`.
     """
     surface = checked_heights(heights)
-    tip = cropped_tip(tip_heights, apex, _relief(surface))
-    padded = _continued(surface, tip, "edge")
+    return dilate_rows_tracked(surface, tip_heights, apex, 0, len(surface))
+
+
+def dilate_rows_tracked(
+    heights: npt.ArrayLike,
+    tip_heights: npt.ArrayLike,
+    apex: tuple[int, int],
+    row0: int,
+    row1: int,
+) -> tuple[Floats, Ints, Ints]:
+    """Return rows row0 to row1 - 1 of what :func:`dilate_tracked` gives.
+
+    Raises
+    ------
+    ValueError
+        As :func:`dilate_rows`.
+    """
+    surface, top, tip = _reached(heights, tip_heights, apex, row0, row1)
+    padded = _continued(surface, tip, "edge")[row0 - top : row1 - top + len(tip.heights) - 1]
     image, touched = _tracked_maxima(padded, tip.heights, tip.first, tip.end, *tip.apex)
     down, right = np.divmod(touched, tip.heights.shape[1])
-    ny, nx = surface.shape
-    row = np.arange(ny, dtype=np.int32)[:, None] + down - np.int32(tip.apex[0])
+    (ny, nx) = np.shape(heights)
+    row = np.arange(row0, row1, dtype=np.int32)[:, None] + down - np.int32(tip.apex[0])
     column = np.arange(nx, dtype=np.int32) + right - np.int32(tip.apex[1])
     return np.asarray(image), np.clip(row, 0, ny - 1), np.clip(column, 0, nx - 1)
 

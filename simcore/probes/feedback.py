@@ -32,9 +32,10 @@ class Controller(Model):
     """A proportional-integral controller; its input is in nm of amplitude or deflection."""
 
     proportional: float = Field(
-        default=0.1, ge=0, le=100, json_schema_extra={"dimensionless": True}
+        default=0.0, ge=0, le=100, json_schema_extra={"dimensionless": True}
     )
-    """Proportional gain: nm of the stage for a nm of error."""
+    """Proportional gain: nm of the stage for a nm of error. A little quickens the loop; more shakes
+    the stage's resonance and the lever's swing, by less than a pixel shows but not without harm."""
     integral_per_s: float | tuple[float, ...] = 2000.0
     """Integral gain: nm of the stage per second for a nm of error; one number a frame if several
     are given. Too little leaves tails behind steps, too much rings."""
@@ -43,8 +44,9 @@ class Controller(Model):
     delay_us: float = Field(default=0.0, ge=0, le=1e4)
     """Time from a detector's reading to the stage's drive."""
     ideal: bool = False
-    """A perfect loop: the stage is always where the set point wants it. For comparison: with it
-    tails, overshoot and the difference of trace and retrace vanish."""
+    """A perfect loop: the height is the surface as the tip feels it, whatever the material, and
+    there is no error. For comparison: tails, overshoot and the difference of trace and retrace
+    vanish."""
 
 
 class Stage(Model):

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nanophantom.simcore.probes.cantilever import Cantilever
+from nanophantom.simcore.probes.interaction import bottom_effect
 from nanophantom.simcore.probes.tapping_kernels import REACH_NM, approach_rows, inwards, tap_of
 from nanophantom.simcore.probes.tapping_ode import EV_PER_NN_NM, follow
 from nanophantom.simcore.surfaces import Material
@@ -168,7 +169,9 @@ def followed(
     distance = start - step * np.arange(points)
     hold = math.ceil(4.0 * lever.quality_factor / math.pi) + 4
     # Forty steps to a radian of the lever on the spring of its contact.
-    contact = 2.0 * material.reduced_modulus_gpa * math.sqrt(0.2 * radius_nm)
+    indentation = min(0.2, 0.5 * material.depth_nm)
+    contact = 2.0 * material.reduced_modulus_gpa * math.sqrt(indentation * radius_nm)
+    contact *= bottom_effect(indentation, radius_nm, material.depth_nm)
     steps = math.ceil(min(max(40.0 * math.sqrt(contact / lever.stiffness_n_per_m), 400.0), 3000.0))
     cycles = follow(
         lever, free_amplitude_nm, radius_nm, material, np.repeat(distance, hold), steps=steps

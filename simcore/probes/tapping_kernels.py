@@ -38,6 +38,8 @@ class Tap(NamedTuple):
     radius: float
     e_star: float
     adhesion: float
+    thickness: float
+    """Of the layer; infinite for a half-space."""
     drag: float
     """Drag over sqrt(R indentation) and dx/dtheta, nN / nm^2."""
     nodes: Floats
@@ -57,6 +59,7 @@ def tap_of(
         float(radius_nm),
         material.reduced_modulus_gpa,
         material.work_of_adhesion_mj_per_m2,
+        material.depth_nm,
         1e-9 * material.viscosity_pa_s * lever.omega_per_s,
         0.5 * (nodes + 1.0),
         0.5 * weights,
@@ -79,7 +82,7 @@ def _cycle(tap: Any, gap: float, amplitude: float) -> Any:
             angle = edge * math.sin(beta)
             share = 0.5 * edge * math.cos(beta) * tap.weights[i]  # of the half cycle
             z = gap + 2.0 * amplitude * math.sin(0.5 * angle) ** 2
-            force = share * force_nn(z, tap.radius, tap.e_star, tap.adhesion)
+            force = share * force_nn(z, tap.radius, tap.e_star, tap.adhesion, tap.thickness)
             mean += force
             first -= force * math.cos(angle)
             if tap.drag > 0.0:
@@ -95,7 +98,7 @@ def _cycle(tap: Any, gap: float, amplitude: float) -> Any:
             angle = edge + scale * math.sinh(reach * tap.nodes[i])
             share = reach * tap.weights[i] * scale * math.cosh(reach * tap.nodes[i]) / math.pi
             z = gap + 2.0 * amplitude * math.sin(0.5 * angle) ** 2
-            force = share * force_nn(z, tap.radius, tap.e_star, tap.adhesion)
+            force = share * force_nn(z, tap.radius, tap.e_star, tap.adhesion, tap.thickness)
             mean += force
             first -= force * math.cos(angle)
     return mean, first, work
@@ -105,8 +108,8 @@ def _cycle(tap: Any, gap: float, amplitude: float) -> Any:
 def _peak(tap: Any, gap: float, amplitude: float) -> Any:
     """Return the greatest force over a cycle: at an end, or on the way in where drag helps."""
     peak = max(
-        force_nn(gap, tap.radius, tap.e_star, tap.adhesion),
-        force_nn(gap + 2.0 * amplitude, tap.radius, tap.e_star, tap.adhesion),
+        force_nn(gap, tap.radius, tap.e_star, tap.adhesion, tap.thickness),
+        force_nn(gap + 2.0 * amplitude, tap.radius, tap.e_star, tap.adhesion, tap.thickness),
     )
     if tap.drag > 0.0 and gap < CONTACT_NM:
         edge = math.acos(max(1.0 - (CONTACT_NM - gap) / amplitude, -1.0))
@@ -115,7 +118,7 @@ def _peak(tap: Any, gap: float, amplitude: float) -> Any:
             z = gap + 2.0 * amplitude * math.sin(0.5 * angle) ** 2
             drag = tap.drag * math.sqrt(tap.radius * max(CONTACT_NM - z, 0.0))
             push = drag * amplitude * math.sin(angle)
-            peak = max(peak, force_nn(z, tap.radius, tap.e_star, tap.adhesion) + push)
+            peak = max(peak, force_nn(z, tap.radius, tap.e_star, tap.adhesion, tap.thickness) + push)
     return peak
 
 

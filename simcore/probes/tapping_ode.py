@@ -112,6 +112,7 @@ def follow(
         radius_nm,
         material.reduced_modulus_gpa,
         material.work_of_adhesion_mj_per_m2,
+        material.depth_nm,
         1e-9 * material.viscosity_pa_s * lever.omega_per_s,
         start * math.cos(phase),
         start * math.sin(phase),
@@ -167,6 +168,7 @@ def _follow(  # type: ignore[no-untyped-def]
     radius,
     e_star,
     adhesion,
+    thickness,
     viscosity,
     x,
     v,
@@ -192,7 +194,7 @@ def _follow(  # type: ignore[no-untyped-def]
         d = distance[cycle]
         in_phase = quadrature = total = lost = 0.0
         peak = -np.inf
-        force = force_nn(d + x, radius, e_star, adhesion)
+        force = force_nn(d + x, radius, e_star, adhesion, thickness)
         for i in range(steps):
             v += 0.5 * h * force / stiffness
             if thermal > 0.0:
@@ -201,7 +203,7 @@ def _follow(  # type: ignore[no-untyped-def]
             y, w = x - free_amplitude * sine[i], v - free_amplitude * cosine[i]
             x = xx * y + xv * w + free_amplitude * sine[i + 1]
             v = vx * y + vv * w + free_amplitude * cosine[i + 1]
-            force = force_nn(d + x, radius, e_star, adhesion)
+            force = force_nn(d + x, radius, e_star, adhesion, thickness)
             drag = 0.0
             indentation = CONTACT_NM - d - x
             if viscosity > 0.0 and indentation > 0.0:

@@ -315,9 +315,29 @@ def test_finer_samples_bring_a_steep_tip_deeper_into_a_narrow_trench():
         acquisition, _ = image(afm(controller__ideal=True, **changes), trench)
         return -float(acquisition.truth()["surface"]["image_nm"].min())
 
-    assert depth(surface_step_nm=0.125) == pytest.approx(10 - np.sqrt(100 - 36), abs=0.08)
+    assert depth(surface_step_nm=0.25) == pytest.approx(10 - np.sqrt(100 - 36), abs=0.16)
     with pytest.raises(ValueError, match=r"0\.01 nm can't be afforded"):
         depth(surface_step_nm=0.01)
+
+
+def test_the_least_wear_leaves_the_image_as_it_is():
+    """A tip shortened by 1e-5 nm touches the same materials: strips are the whole map's rows."""
+
+    class TwoStuffs(Relief):
+        def surface_within(self, window, shape):
+            one = super().surface_within(window, shape)
+            x = window.x0_nm + np.arange(shape[1]) * (window.width_nm / shape[1])
+            soft = np.broadcast_to(np.abs(x) < 20.0, shape).astype(np.uint8)
+            stuffs = Material(), Material(name="soft", modulus_gpa=0.2)
+            return Surface(window, one.heights_nm, soft, stuffs)
+
+    specimen = TwoStuffs(ball(15.0).height)
+    fresh, worn = (
+        image(afm(tip_life__wear_coefficient=k, scan__line_rate_hz=10.0), specimen)[1]
+        for k in (0.0, 1e-12)
+    )
+    for name in fresh.signals:
+        np.testing.assert_allclose(worn.signals[name], fresh.signals[name], atol=0.01)
 
 
 def test_impossible_recipes_are_refused_in_one_line():

@@ -165,7 +165,7 @@ def test_van_der_waals_force_and_snap_in() -> None:
 def test_dmt_is_the_law_of_tapping() -> None:
     """The same forces as the compiled law of the interaction, apart and in contact."""
     distances = np.array([0.05, 0.1, CONTACT_NM, 0.2, 1.0, 7.0])
-    law = np.array([force_nn(d, R, E_STAR, W) for d in distances])
+    law = np.array([force_nn(d, R, E_STAR, W, np.inf) for d in distances])
     apart = contact.van_der_waals_force_nn(distances, R, hamaker_zj(W))
     touching = contact.dmt_force_nn(CONTACT_NM - distances, R, E_STAR, W)
     np.testing.assert_allclose(np.where(distances > CONTACT_NM, apart, touching), law, rtol=1e-12)

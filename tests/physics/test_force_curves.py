@@ -121,7 +121,7 @@ def test_the_stable_branch_is_followed(k: float) -> None:
     grid = np.concatenate([np.linspace(-8.0, 3.0, 4001), np.linspace(3.0, 2000.0, 2001)[1:]])
 
     def balance(d: float, z: float) -> float:
-        return d - force_nn(d + CONTACT_NM, 12.0, 0.8, 60.0) / k - z
+        return d - force_nn(d + CONTACT_NM, 12.0, 0.8, 60.0, np.inf) / k - z
 
     at_grid = np.array([balance(d, 0.0) for d in grid])
 
@@ -224,7 +224,7 @@ def test_jumps_lose_the_difference_of_energies() -> None:
     def apart(z: float) -> float:
         return float(
             optimize.brentq(
-                lambda d: k * (d - z) - force_nn(d + CONTACT_NM, radius, e_star, w), 1.2, 1e3
+                lambda d: k * (d - z) - force_nn(d + CONTACT_NM, radius, e_star, w, np.inf), 1.2, 1e3
             )
         )
 
