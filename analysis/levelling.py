@@ -6,8 +6,8 @@ lines). All are fitted to pixels of the ground, and so all ask the same: which p
 A least-squares fit takes every pixel; the median of a row stands as long as less than half of it
 is covered; a low quantile beyond that, and differences of neighbouring rows always, but their
 errors add up as a random walk. :func:`level` starts from the differences and a slope that are
-robust, or where more than half is covered from the most frequent slope, takes what stands out of
-the densest level for features, fits the rest, and repeats.
+robust, takes what stands out of the densest level for features, fits the rest, and repeats; once
+more as where more than half is covered, from the most frequent slope; the flatter ground counts.
 
 What levelling takes of the roughness itself is known too:
 :mod:`nanophantom.analysis.kept_variance`.
@@ -18,6 +18,7 @@ gives them. What was subtracted is the image less the result.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +27,7 @@ import numpy.typing as npt
 from scipy.special import ndtri
 
 from nanophantom.analysis.polynomial_fit import background, row_backgrounds, want_rows
-from nanophantom.analysis.robust import robust_sigma
+from nanophantom.analysis.robust import robust_sigma, shortest_interval
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -37,7 +38,7 @@ DENSEST = 0.2
 LEAST_GROUND = 0.3
 """Share of the pixels that ground is expected to be at least."""
 FLATTER = 0.9
-"""A second start is taken if its densest level is narrower by this factor."""
+"""Ground under features that cover more than half must be so much narrower to be believed."""
 FEW = 0.05
 """A row with a smaller share of ground takes its offset from its neighbours."""
 ENOUGH = 50_000
@@ -194,8 +195,8 @@ def level(
 
     Ground is the densest level of heights, all within `threshold` standard deviations of it. A
     polynomial and the rows' offsets are fitted to it and it is looked for again, until it stays.
-    Rounded hills or pits may cover 70 % of the image; flat ones that cover more than half of it
-    are its densest level themselves.
+    Rounded hills or pits may cover 70 % of the image, 60 % if rows are aligned; flat ones that
+    cover more than half of it are its densest level themselves.
 
     Parameters
     ----------
@@ -220,16 +221,30 @@ def level(
         raise ValueError(f"rows must be 'median', 'mean' or 'none', got {rows!r}")
     if not threshold > 0:
         raise ValueError(f"threshold must be positive, got {threshold}")
-    rest = _started(z, allowed, rows != "none")
-    ground = _ground(rest, allowed, threshold)
+    attempts = [_on_ground(z, allowed, degree, rows, threshold, False)]
+    # A mask may leave no facets to see a slope in.
+    with contextlib.suppress(ValueError):
+        attempts.append(_on_ground(z, allowed, degree, rows, threshold, True))
+    widths = [shortest_interval(rest[allowed], DENSEST)[1] for rest, _ in attempts]
+    rest, ground = attempts[int(widths[-1] < FLATTER * widths[0])]
+    return Levelled(rest, z - rest, ~ground)
+
+
+def _on_ground(
+    z: Floats, allowed: Bools, degree: int, rows: str, threshold: float, covered: bool
+) -> tuple[Floats, Bools]:
+    """Return the levelled image and its ground; `covered` if features may be most of it."""
+    start = _frequent_start if covered else _robust_start
+    rest = z - start(z, allowed, rows != "none")
+    ground = _ground(rest, allowed, threshold, covered)
     for _ in range(ROUNDS):
         rest = rest - background(rest, ground, degree, degree, degree)
         if rows != "none":
             rest = rest - _row_offsets(rest, ground, rows)[:, None]
-        before, ground = ground, _ground(rest, allowed, threshold)
+        before, ground = ground, _ground(rest, allowed, threshold, covered)
         if np.count_nonzero(before != ground) <= 1e-4 * z.size:
             break
-    return Levelled(rest, z - rest, ~ground)
+    return rest, ground
 
 
 def _checked(image: npt.ArrayLike, mask: npt.ArrayLike | None) -> tuple[Floats, Bools]:
@@ -295,6 +310,31 @@ def _over(value: Floats, scale: Floats) -> Floats:
     return value / np.maximum(scale, 1e-12 * np.max(value) + np.finfo(float).tiny)
 
 
+def _robust_start(z: Floats, allowed: Bools, rows: bool) -> Floats:
+    """Return a background that features can't tilt: medians of differences."""
+    ny, nx = z.shape
+    x = _median_slope(z, allowed, max(1, nx // 16)) * np.arange(nx)
+    if rows:
+        y = np.concatenate([[0.0], np.cumsum(_median_steps(z, allowed))])
+    else:
+        y = _median_slope(z.T, allowed.T, max(1, ny // 16)) * np.arange(ny)
+    return np.asarray(y[:, None] + x[None, :])
+
+
+def _frequent_start(z: Floats, allowed: Bools, rows: bool) -> Floats:
+    """Return a background that stands under more features than ground: the most frequent slope.
+
+    Rows follow from each other by where they are flat: the densest level of a row by itself may
+    be a feature's.
+    """
+    down, along = _most_frequent_slope(z, allowed)
+    x = along * np.arange(z.shape[1])
+    y = down * np.arange(len(z))
+    if rows:
+        y = np.concatenate([[0.0], np.cumsum(_matched_steps(z - x, allowed))])
+    return np.asarray(y[:, None] + x[None, :])
+
+
 def _most_frequent_slope(z: Floats, ground: Bools) -> Floats:
     """Return the slope (y, x) per pixel to which most facets of 2 x 2 pixels are near."""
     whole = ground[1:, 1:] & ground[1:, :-1] & ground[:-1, 1:] & ground[:-1, :-1]
@@ -317,55 +357,25 @@ def _most_frequent_slope(z: Floats, ground: Bools) -> Floats:
     return np.asarray(slope)
 
 
-def _started(z: Floats, allowed: Bools, rows: bool) -> Floats:
-    """Return the image less a background to begin with.
-
-    Medians of differences can't be tilted while less than half is covered. Beyond that the most
-    frequent slope is right, and rows by their densest level; in coarse noise it isn't.
-    The start whose densest level is the narrowest is flattest.
-    """
-    rest = z - _robust_start(z, allowed, rows)
-    try:
-        down, along = _most_frequent_slope(z, allowed)
-    except ValueError:
-        return rest  # no facets: a mask of single pixels
-    other = z - along * np.arange(z.shape[1])
-    if rows:
-        levels = [_densest(row[known]) for row, known in zip(other, allowed, strict=True)]
-        other = other - np.array([centre for centre, _ in levels])[:, None]
-    else:
-        other = other - down * np.arange(len(z))[:, None]
-    width, other_width = (_densest(image[allowed])[1] for image in (rest, other))
-    return other if other_width < FLATTER * width else rest
-
-
-def _robust_start(z: Floats, allowed: Bools, rows: bool) -> Floats:
-    """Return a background that features can't tilt: medians of differences."""
-    ny, nx = z.shape
-    x = _median_slope(z, allowed, max(1, nx // 16)) * np.arange(nx)
-    if rows:
-        y = np.concatenate([[0.0], np.cumsum(_median_steps(z, allowed))])
-    else:
-        y = _median_slope(z.T, allowed.T, max(1, ny // 16)) * np.arange(ny)
-    return np.asarray(y[:, None] + x[None, :])
-
-
 def _median_slope(z: Floats, allowed: Bools, lag: int) -> float:
     """Return the median of the differences along x over a lag, per pixel."""
     steps = (z[:, lag:] - z[:, :-lag])[allowed[:, lag:] & allowed[:, :-lag]]
     return float(np.median(steps)) / lag if len(steps) else 0.0
 
 
-def _ground(rest: Floats, allowed: Bools, threshold: float) -> Bools:
-    """Return the pixels of the densest level."""
-    v = rest[allowed]
+def _ground(rest: Floats, allowed: Bools, threshold: float, covered: bool) -> Bools:
+    """Return the pixels of the densest level.
+
+    Its width shrinks from that of all heights; or, lest features be taken along, grows from the
+    narrowest that ground can have.
+    """
+    v = np.sort(rest[allowed])
     v = v[:: max(1, len(v) // ENOUGH)]
-    centre, width = _densest(v)
-    # Features may be most of the image, so the search grows from what is surely ground: the
-    # narrowest that it can be. Where a fifth of all heights are equal that tells nothing.
-    share = DENSEST / LEAST_GROUND
-    sigma = width / (2 * float(ndtri((1 + share) / 2))) or robust_sigma(v - centre)
-    for _ in range(40):
+    centre, width = shortest_interval(v, DENSEST)
+    sigma = robust_sigma(v - centre)
+    if covered and width > 0:
+        sigma = width / (2 * float(ndtri((1 + DENSEST / LEAST_GROUND) / 2)))
+    for _ in range(20):
         near = v[np.abs(v - centre) <= threshold * sigma]
         before, centre = sigma, float(np.median(near))
         sigma = robust_sigma(near - centre)
@@ -374,17 +384,6 @@ def _ground(rest: Floats, allowed: Bools, threshold: float) -> Bools:
     # Images without noise: rounding isn't a feature.
     sigma = max(sigma, 1e-12 * float(np.max(np.abs(rest))))
     return allowed & (np.abs(rest - centre) <= threshold * sigma)
-
-
-def _densest(heights: Floats) -> tuple[float, float]:
-    """Return middle and width of the shortest interval that holds a fifth of the heights."""
-    v = np.sort(heights)
-    v = v[:: max(1, len(v) // ENOUGH)]
-    span = max(1, int(DENSEST * len(v)))
-    if len(v) <= span:
-        return float(np.median(v)), 0.0
-    first = int(np.argmin(v[span:] - v[: len(v) - span]))
-    return float(np.median(v[first : first + span + 1])), float(v[first + span] - v[first])
 
 
 def _row_offsets(rest: Floats, ground: Bools, how: str) -> Floats:

@@ -1,9 +1,11 @@
-"""A standard deviation that outliers hardly change."""
+"""Where most values lie, and their standard deviation: outliers hardly change either."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
 
 
 def robust_sigma(deviations: npt.ArrayLike) -> float:
@@ -18,3 +20,22 @@ def robust_sigma(deviations: npt.ArrayLike) -> float:
         Any shape, from their middle: less their median, unless that is 0 anyway.
     """
     return 1.4826 * float(np.median(np.abs(deviations)))
+
+
+def shortest_interval(values: Floats, share: float) -> tuple[float, float]:
+    """Return the median of the shortest interval that holds a share of all values, and its width.
+
+    Wherever a share of the values lies closest together, whatever the others are.
+
+    Parameters
+    ----------
+    values : (n,)
+        One or more.
+    share : float
+        0 to 1.
+    """
+    v = np.sort(values)
+    span = max(1, int(share * len(v)))
+    first = int(np.argmin(v[span:] - v[: len(v) - span])) if len(v) > span else 0
+    inside = v[first : first + span + 1]
+    return float(np.median(inside)), float(inside[-1] - inside[0])

@@ -14,7 +14,7 @@ from pydantic import Field
 from nanophantom.simcore.models import Model, one_of
 from nanophantom.simcore.probes.cantilever import Cantilever
 from nanophantom.simcore.probes.feedback import ContactTable, distance_at
-from nanophantom.simcore.probes.interaction import CONTACT_NM
+from nanophantom.simcore.probes.interaction import CONTACT_NM, bottom_effect, indentation_nm
 from nanophantom.simcore.probes.tapping import approach_curve
 from nanophantom.simcore.probes.tapping_swing import TappingTable, tapping_table
 from nanophantom.simcore.surfaces import Material
@@ -135,10 +135,11 @@ class Contact(Model):
         for material in materials:
             pull_nn = 2e-3 * math.pi * radius_nm * material.work_of_adhesion_mj_per_m2
             stiff = 4.0 / 3.0 * material.reduced_modulus_gpa * math.sqrt(radius_nm)
-            deepest = ((k * strongest + pull_nn) / stiff) ** (2.0 / 3.0)
+            deepest = indentation_nm(k * strongest + pull_nn, radius_nm, material)
             # Finer where the contact is soft: the force grows with the power 3/2 of indentation.
             indentation = deepest * np.linspace(1.0, 0.0, 4000) ** 2
-            deflection = (stiff * indentation**1.5 - pull_nn) / k
+            harder = [bottom_effect(depth, radius_nm, material.depth_nm) for depth in indentation]
+            deflection = (stiff * indentation**1.5 * harder - pull_nn) / k
             touching.append((CONTACT_NM - indentation - deflection, deflection))
             # F' = k: the free lever is stable farther out than that.
             last = max((2.0 * pull_nn * CONTACT_NM**2 / k) ** (1.0 / 3.0), CONTACT_NM)

@@ -26,6 +26,9 @@ from nanophantom.simcore.probes.tips import SphereCone, Tip
 from nanophantom.simcore.runs import Run
 from nanophantom.simcore.specimens import Specimen
 
+MOST_BENT_NM = 2000.0
+"""Deflection that an optical lever can still see, about."""
+
 
 class AFM(Instrument):
     """Atomic force microscope with tapping and contact mode."""
@@ -83,6 +86,13 @@ class AFM(Instrument):
                 f"sensor.spike_rate: {self.sensor.spike_rate:g} spikes don't fit into an image of "
                 f"{pixels} pixels"
             )
+        if isinstance(self.imaging, Contact):
+            bent = _largest(self.imaging.setpoint_nn) / self.cantilever.stiffness_n_per_m
+            if bent > MOST_BENT_NM:
+                raise ValueError(
+                    f"imaging.setpoint_nn bends the lever by {bent:.3g} nm; a detector sees "
+                    f"{MOST_BENT_NM:g} nm at most: take less force or a stiffer lever"
+                )
         if isinstance(self.imaging, Tapping):
             highest = max(self.imaging.per_frame.values(), key=_largest)
             if _largest(highest) >= 100:

@@ -143,6 +143,21 @@ class ForceVolumeAcquisition(Acquisition):
         self.surface = sampled(specimen, raster.window, instrument.tip, raster)
         depth = float(np.ptp(self.surface.heights_nm)) + 1e-6
         self.tip = instrument.tip.sampled(self.surface.step_nm, depth)
+        for number, material in enumerate(self.surface.materials):
+            self._check_ramp(number, material.name)
+
+    def _check_ramp(self, number: int, name: str) -> None:
+        """Refuse a ramp that doesn't bring the lever free of one of the materials."""
+        ramp = self.instrument.ramp
+        heights = np.zeros(1)
+        curve = self._on(heights, np.array([number]), None)
+        approach = curve.separations_nm()[0]
+        if not (curve.parted[0] and approach[0, 0] > 0.05 * ramp.length_nm):
+            raise ValueError(
+                f"ramp.length_nm: {ramp.length_nm:g} nm is too short on {name}: to reach "
+                f"ramp.trigger_nn ({ramp.trigger_nn:g} nN) and come free again the lever needs "
+                "more; take a longer ramp, a lower trigger or a stiffer lever"
+            )
 
     def signals(self) -> Mapping[str, SignalSpec]:
         """Return deflections and heights of the base, a row of curves each."""
@@ -197,15 +212,19 @@ class ForceVolumeAcquisition(Acquisition):
 
     def _curves(self, made: Parts, rows: slice, noise: Run | None) -> tuple[ForceCurves, Array]:
         """Simulate the curves of some rows, with the noise of an address or without any."""
-        instrument = self.instrument
         heights = at_pixels(self.surface, made["felt"]["heights_nm"], self.raster)[rows].ravel()
         material = nearest(self.surface, made["felt"]["material"], self.raster)[rows].ravel()
+        return self._on(heights, material, noise), material
+
+    def _on(self, heights_nm: Array, material: Array, noise: Run | None) -> ForceCurves:
+        """Simulate curves at some heights of the surface and on some materials."""
+        instrument = self.instrument
         parameters = ForceParameters.of_materials(
             self.surface.materials,
             material,
             instrument.tip.radius_nm,
             getattr(instrument.tip, "half_angle_deg", 20.0),
-            heights,
+            heights_nm,
         )
         ramp, noisy = instrument.ramp, noise is not None and instrument.noise
         down, up = ramps_to_trigger(
@@ -220,7 +239,7 @@ class ForceVolumeAcquisition(Acquisition):
         # reached, and where the samples fall on a curve is left to the height of its place.
         beyond = np.mod(down[:, -1:], ramp.step_nm)
         down, up = down - beyond, up - beyond
-        curves = simulate(
+        return simulate(
             parameters,
             instrument.cantilever,
             instrument.forces,
@@ -229,7 +248,6 @@ class ForceVolumeAcquisition(Acquisition):
             instrument.sensor if noisy else None,
             noise.rng if noise is not None and noisy else None,
         )
-        return curves, material
 
     def truth(self, parts: Parts | None = None) -> Mapping[str, Table]:
         """Return what is true of every curve, the surface, materials and the tip."""
@@ -291,6 +309,8 @@ class ForceVolumeAcquisition(Acquisition):
                 told.append(
                     f"{material.name}: Tabor parameter {mu:.2g} (DMT holds below 0.1, JKR above 5)."
                 )
+        if any(material.thickness_nm is not None for material in self.surface.materials):
+            told.append("Force curves take every material for a half-space, layers too.")
         return tuple(told)
 
     def cost(self) -> Cost:

@@ -49,7 +49,7 @@ def _checked(cls: type[Member], data: dict[str, Any]) -> Member:
 
 def acquire(instrument: Instrument, specimen: Specimen, run: Run) -> Experiment:
     """Look at a specimen: every frame, measured and true, in memory."""
-    return Experiment.of(instrument.plan(specimen, run))
+    return Experiment.of(instrument.plan(specimen, run), specimen)
 
 
 def analyse(task: str, measured: Measured) -> Mapping[str, Array]:
@@ -84,7 +84,7 @@ def run(recipe: str | Path | Mapping[str, Any], out: Path | str | None = None) -
 
     data = dict(recipe) if isinstance(recipe, Mapping) else recipes.load(recipe)
     plan = runner.plan(data, out=None if out is None else Path(out))
-    grade.check_tasks(plan.tasks, plan.acquisition.signals(), plan.acquisition.truth_outline())
+    grade.check_tasks(plan.tasks, plan.acquisition.signals(), plan.truth_names)
     runner.make(plan)
     grade.grade_folder(plan.out)
     report.write(plan.out)

@@ -60,11 +60,13 @@ def show(recipe_name: str, changes: tuple[str, ...], seed: int | None, as_json: 
     """Print the resolved recipe, what it costs and what truth it will hold."""
     with refusing():
         from nanophantom.scenarios import recipe, run
+        from nanophantom.simcore.specimens import truth_tables
         from nanophantom.validation import folder as grade
 
         scenario = recipe.resolve(recipe.change(recipe.load(recipe_name), changes), seed=seed)
         specimen, acquisition = run.prepare(scenario)
-        grade.check_tasks(scenario.tasks, acquisition.signals(), acquisition.truth_outline())
+        known = (*acquisition.truth_outline(), *truth_tables(specimen))
+        grade.check_tasks(scenario.tasks, acquisition.signals(), known)
         cost, truth = acquisition.cost(), dict(acquisition.truth_outline())
         if as_json:
             document = {
@@ -140,7 +142,7 @@ def run(
         start = time.perf_counter()
         data = recipe.change(recipe.load(recipe_name), changes)
         plan = runner.plan(data, out=out, seed=seed, count=count, resume=resume)
-        grade.check_tasks(plan.tasks, plan.acquisition.signals(), plan.acquisition.truth_outline())
+        grade.check_tasks(plan.tasks, plan.acquisition.signals(), plan.truth_names)
         quiet = as_json
         if not quiet:
             click.echo(f"{plan.name}: {plan.summary}", err=True)

@@ -22,6 +22,9 @@ from nanophantom.simcore.surfaces import Material, Surface
 
 MOST_POINTS = 2_000_000
 """Filaments of more points together are refused."""
+LEVELS, LEVELS_AN_OCTAVE = 9, 4
+"""Thicknesses that are told apart: from two strands on each other, by a fourth root of 2 each, down
+to half a strand, the height of its flanks. What is thinner counts as support."""
 
 
 class Filaments(Sample):
@@ -36,6 +39,10 @@ class Filaments(Sample):
     off, and of what overlaps the highest counts. Where two strands cross, the later one climbs
     over the earlier one: its axis is raised by a filament's whole height there and comes down as
     cos^2 on both sides. What was drawn fills a square around the origin, which repeats itself.
+
+    A probe that presses on a soft filament feels the hard support through it. So the material at a
+    place is a layer as thick as the place is high over the support, in levels of 19 %; more than
+    two strands on each other count as two.
     """
 
     kind: Literal["filaments"] = "filaments"
@@ -57,7 +64,8 @@ class Filaments(Sample):
     """Edge of the square that repeats itself; a view should be smaller."""
     material: Material = Material(name="DNA", modulus_gpa=0.35, poisson_ratio=0.4)
     """What they are made of; DNA's stretch modulus, 1.1 nN over a disc of 2 nm, makes 0.35 GPa:
-    S. B. Smith, Y. Cui & C. Bustamante, Science 271 (1996) 795."""
+    S. B. Smith, Y. Cui & C. Bustamante, Science 271 (1996) 795. Its thickness_nm stays out: it is
+    that of each place."""
     support: Material = Material(name="mica", modulus_gpa=58.6, poisson_ratio=0.25)
     """What they lie on; muscovite's stiffness across its sheets, C33 = 58.6 GPa: M. T. Vaughan
     & S. Guggenheim, J. Geophys. Res. 91 (1986) 4657."""
@@ -80,6 +88,15 @@ class Filaments(Sample):
             raise ValueError(
                 f"period_nm: {self.period_nm:g} nm is too small for filaments of a diameter of "
                 f"{self.diameter_nm:g} nm; give four times that at least"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _thickness_is_local(self) -> Self:
+        if self.material.thickness_nm is not None:
+            raise ValueError(
+                "material.thickness_nm: how thick filaments are follows from height_nm and from "
+                "the place; leave it out"
             )
         return self
 
@@ -148,8 +165,9 @@ class FilamentSpecimen(Specimen):
     def surface_within(self, window: Window, shape: tuple[int, int]) -> Surface:
         """Return the surface sampled over a window, shape (ny, nx)."""
         x, y = sample_points(window, shape)
-        heights = self.support.heights(x, y)
-        material = _lay(
+        support = self.support.heights(x, y)
+        heights = support.copy()
+        on_top = _lay(
             heights,
             x,
             y,
@@ -161,7 +179,22 @@ class FilamentSpecimen(Specimen):
             self.height_nm,
             self.recipe.period_nm,
         )
-        return Surface(window, heights, material, (self.recipe.support, self.recipe.material))
+        filaments = on_top > 0
+        thinner = 2 * self.height_nm / (heights - support)[filaments]
+        level = np.maximum(np.rint(LEVELS_AN_OCTAVE * np.log2(thinner)), 0)
+        material = np.zeros(shape, np.uint8)
+        material[filaments] = np.where(level < LEVELS, level + 1, 0)
+        return Surface(window, heights, material, (self.recipe.support, *self.layers))
+
+    @property
+    def layers(self) -> tuple[Material, ...]:
+        """Return the filaments' material as layers, from that of two strands down."""
+        told = self.recipe.material.model_dump()
+        thicknesses = 2 * self.height_nm * 2.0 ** (-np.arange(LEVELS) / LEVELS_AN_OCTAVE)
+        return tuple(
+            Material(**told | {"name": f"{told['name']}, {h:.2g} nm", "thickness_nm": float(h)})
+            for h in thicknesses
+        )
 
     def truth(self) -> Mapping[str, Table]:
         """Return each filament, its points, the crossings and the support, of one square."""

@@ -317,7 +317,7 @@ def _problems(data: dict[str, Any]) -> list[str]:
 def explain(error: ValidationError, data: Any, model: type[Model] = Scenario) -> list[str]:
     """Turn a validation error into lines of the form ``field: reason; mend``."""
     lines = []
-    problems = error.errors()
+    problems = [problem for problem in error.errors() if not _other_member(problem)]
     inside = {tuple(p["loc"][:n]) for p in problems for n in range(len(p["loc"]))}
     for problem in problems:
         loc = tuple(problem["loc"])
@@ -366,7 +366,8 @@ _KINDS_OF_VALUE = {
 
 def _reason(problem: Any, loc: tuple[Any, ...]) -> str:
     """Say what a field should have been, in the recipe's words."""
-    unit = units.symbol(str(next((p for p in reversed(loc) if not isinstance(p, int)), "")))
+    names = [p for p in loc if not isinstance(p, int) and not _PLAIN.match(str(p))]
+    unit = units.symbol(str(names[-1] if names else ""))
     in_unit = f" in {unit}" if unit else ""
     given = problem.get("input")
     if problem["type"] in ("float_type", "int_type"):
@@ -384,6 +385,19 @@ def _reason(problem: Any, loc: tuple[Any, ...]) -> str:
 def _shown(given: Any) -> str:
     text = repr(given)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+_PLAIN = re.compile(r"^(constrained-)?(float|int|str|bool)$|^tuple\[")
+"""What pydantic calls the members of a union of plain types: no part of a recipe's path."""
+
+
+def _other_member(problem: Any) -> bool:
+    """Say whether a problem is that of the member of "a number or several" that wasn't meant."""
+    tags = [str(key) for key in problem["loc"] if _PLAIN.match(str(key))]
+    if not tags:
+        return False
+    several = isinstance(problem.get("input"), list | tuple)
+    return problem["type"] == "tuple_type" if tags[0].startswith("tuple") else several
 
 
 def _follow(model: type[Model], data: Any, loc: tuple[Any, ...]) -> tuple[type[Model] | None, str]:
@@ -408,6 +422,9 @@ def _follow(model: type[Model], data: Any, loc: tuple[Any, ...]) -> tuple[type[M
             field = annotation.model_fields.get(str(key))
             data = data.get(key) if isinstance(data, Mapping) else None
             annotation = None if field is None else field.annotation
+        elif _PLAIN.match(str(key)):
+            tuples = [m for m in get_args(annotation) if get_origin(_bare(m)) is tuple]
+            annotation = tuples[0] if str(key).startswith("tuple") and tuples else None
         else:
             member = _member_called(annotation, str(key))
             if member is None:

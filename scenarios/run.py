@@ -25,7 +25,7 @@ from nanophantom.simcore import fft, parallel
 from nanophantom.simcore.fields import Table
 from nanophantom.simcore.models import Model
 from nanophantom.simcore.runs import Acquisition, Cost
-from nanophantom.simcore.specimens import Specimen
+from nanophantom.simcore.specimens import Specimen, truth_tables
 from nanophantom.simcore.store import Corpus, Dataset, DatasetWriter, is_corpus, require_space
 from nanophantom.simcore.store.writer import Receipt, ShardWriter
 
@@ -53,6 +53,11 @@ class Plan:
         items = "" if self.count is None else f"{self.count} items of "
         frames = self.acquisition.n_frames
         return f"{items}{frames} frame{'s' * (frames != 1)}, {describe(self.cost)}"
+
+    @property
+    def truth_names(self) -> tuple[str, ...]:
+        """Names of the truth tables that there will be."""
+        return (*self.acquisition.truth_outline(), *truth_tables(self.specimen))
 
     @property
     def resume_hint(self) -> str:
@@ -256,7 +261,7 @@ class Item:
         if writer.missing or not writer.has_truth:
             parts = make_parts(self.folder / PARTS, acquisition, workers, progress)
         if not writer.has_truth:
-            writer.write_truth({**acquisition.truth(parts), **_specimen_truth(specimen)})
+            writer.write_truth({**acquisition.truth(parts), **truth_tables(specimen)})
         todo = writer.missing
         total = acquisition.n_frames
         done = total - sum(len(writer.layout.frames(k)) for k in todo)
@@ -282,10 +287,6 @@ def _same(folder: Path, text: str) -> bool:
     if (folder / "recipe.yaml").read_text(encoding="utf-8") != text:
         raise ValueError(f"{folder} holds another recipe's data; name another folder with -o")
     return True
-
-
-def _specimen_truth(specimen: Specimen) -> dict[str, Table]:
-    return {f"specimen_{name}": table for name, table in specimen.truth().items()}
 
 
 def _self_contained(scenario: Scenario) -> tuple[list[Path], str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from nanophantom.simcore.fields import Array, Axis, Field, Measured, Table
 from nanophantom.simcore.runs import Acquisition, Frame, Parts
+from nanophantom.simcore.specimens import Specimen, truth_tables
 
 
 class Experiment:
@@ -22,19 +23,27 @@ class Experiment:
         Nominal settings: what an operator would know.
     """
 
-    def __init__(self, acquisition: Acquisition, parts: Parts, frames: list[Frame]) -> None:
+    def __init__(
+        self,
+        acquisition: Acquisition,
+        parts: Parts,
+        frames: list[Frame],
+        specimen: Specimen | None = None,
+    ) -> None:
         self.n_frames = len(frames)
         self.settings: Mapping[str, Any] = acquisition.settings()
         self._specs = acquisition.signals()
-        self._truth = acquisition.truth(parts)
+        self._truth = dict(acquisition.truth(parts))
+        if specimen is not None:
+            self._truth |= truth_tables(specimen)
         self._frames = frames
 
     @classmethod
-    def of(cls, acquisition: Acquisition) -> Experiment:
-        """Expose every frame here and now."""
+    def of(cls, acquisition: Acquisition, specimen: Specimen | None = None) -> Experiment:
+        """Expose every frame here and now; the specimen's own truth goes with it if it is given."""
         parts = acquisition.make_parts()
         frames = [acquisition.expose(i, parts) for i in range(acquisition.n_frames)]
-        return cls(acquisition, parts, frames)
+        return cls(acquisition, parts, frames, specimen)
 
     @property
     def signals(self) -> tuple[str, ...]:

@@ -35,6 +35,11 @@ class Specimen(ABC):
         return {}
 
 
+def truth_tables(specimen: Specimen) -> dict[str, Table]:
+    """Return a specimen's truth as datasets hold it: its tables, named ``specimen_...``."""
+    return {f"specimen_{name}": table for name, table in specimen.truth().items()}
+
+
 def known_crystal(cell_nm: Floats, sites: Atoms) -> Mapping[str, Any]:
     """Return what `Specimen.known` tells of a crystal: its cell and sites, turned to the beam."""
     return {

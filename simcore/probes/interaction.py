@@ -17,8 +17,35 @@ from typing import Any
 
 import numba
 
+from nanophantom.simcore.surfaces import Material
+
 CONTACT_NM = 0.165
 """The intermolecular distance a0 at which bodies are in contact."""
+
+
+def indentation_nm(load_nn: float, radius_nm: float, material: Material) -> float:
+    """Return how deep a load, adhesion added, presses a sphere in: Hertz's depth, less in a layer.
+
+    Raises
+    ------
+    ValueError
+        For a radius that isn't positive or a load below 0.
+    """
+    if not (radius_nm > 0 and load_nn >= 0):
+        raise ValueError("radius_nm must be positive, load_nn 0 or more")
+    stiff = 4.0 / 3.0 * material.reduced_modulus_gpa * math.sqrt(radius_nm)
+    deepest = math.pow(load_nn / stiff, 2.0 / 3.0)
+    if material.thickness_nm is None or load_nn == 0:
+        return deepest
+    low, high = 0.0, min(deepest, material.thickness_nm)
+    while high - low > 1e-12 * high:
+        middle = 0.5 * (low + high)
+        hertz = stiff * middle**1.5
+        if hertz * bottom_effect(middle, radius_nm, material.thickness_nm) < load_nn:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def hamaker_zj(work_of_adhesion_mj_per_m2: float) -> float:
@@ -34,8 +61,7 @@ def bottom_effect(indentation_nm: Any, radius_nm: float, thickness_nm: float) ->
     E. K. Dimitriadis et al., Biophys. J. 82 (2002) 2798, eq. 12, derived for indentations up to
     h / 10. It stays finite at any indentation, where a layer can't be squeezed to nothing: so it
     comes with 1 / (1 - (indentation / h)^2), which adds 1 % at h / 10 and grows beyond all bounds
-    towards h. (From a millionth of h on, beyond any force used, it is held: a million times the
-    series.)
+    towards h. (It is held at a million, half a millionth of h above the support: past any force.)
     """
     chi = math.sqrt(radius_nm * indentation_nm) / thickness_nm
     series = 1.0 + chi * (1.133 + chi * (1.283 + chi * (0.769 + chi * 0.0975)))

@@ -1,4 +1,4 @@
-"""Two scenarios of the catalogue from recipe to report: a tip's shape found blindly, and its life."""
+"""Two scenarios of the catalogue from recipe to report: a tip's shape, and a tip's life."""
 
 import json
 
@@ -10,6 +10,7 @@ import nanophantom
 from nanophantom.cli import main
 from nanophantom.scenarios import recipe
 from nanophantom.simcore.runs import Run
+from nanophantom.validation.tasks import find_task
 
 
 def run(name, out, *options):
@@ -67,18 +68,20 @@ def test_a_tip_is_followed_through_its_life(tmp_path):
 
 @pytest.mark.slow
 def test_tips_of_twenty_seeds_are_found():
-    """Twenty specimens and noises, a part of the scenario's image: radius and surface each time."""
+    """Twenty specimens and noises: surface and radius each time.
+
+    Measured: rmse 0.16 to 0.47 nm, median 0.30; radius 12 nm too large by 0.25 +- 0.22 nm.
+    """
     data = recipe.load("afm-blind-tip")
-    scan = {**data["instrument"]["scan"], "width_px": 160, "height_px": 160}
-    afm = nanophantom.instrument(**{**data["instrument"], "scan": scan})
-    spikes = nanophantom.sample(**data["sample"])
+    afm, spikes = nanophantom.instrument(**data["instrument"]), nanophantom.sample(**data["sample"])
     errors, radii = [], []
     for seed in range(1, 21):
         seen = nanophantom.acquire(afm, spikes.make(Run(seed)), Run(seed))
         found = nanophantom.analyse("tip-shape", seen.measured())
-        scores = {s.name: s for s in nanophantom.score("tip-shape", found, seen)}
-        errors.append(scores["rmse"].value)
-        radii.append(scores["radius_error"].bias)
+        compared = find_task("tip-shape").compare(found, seen)
+        errors.append(np.sqrt(np.mean(compared.error_nm**2)))
+        radii.append(compared.radius_nm - compared.true_radius_nm)
     assert np.median(errors) < 0.4
-    assert abs(np.mean(radii)) < 0.5
-    assert np.std(radii) < 0.6
+    assert np.max(errors) < 0.7
+    assert np.mean(radii) == pytest.approx(0, abs=0.4)
+    assert np.std(radii) < 0.4

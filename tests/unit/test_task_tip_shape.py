@@ -153,10 +153,10 @@ def test_the_adapter_finds_single_and_double_tips(tip):
     rng = np.random.default_rng(3)
     height, back = (data.signal("") + 0.1 * rng.standard_normal((1, 112, 112)) for _ in range(2))
     found = tip_estimate.find(height, back, data.settings)
-    scores = TASK.grade(found, data)
-    assert scores["rmse"].value < 0.6
-    assert scores["radius_error"].value < 1.0
-    assert scores["covered"].value == 1
+    compared = TASK.compare(found, data)
+    assert np.sqrt(np.mean(compared.error_nm**2)) < 0.6
+    assert compared.radius_nm == pytest.approx(10.0, abs=1.0)
+    assert len(compared.error_nm) == np.count_nonzero(compared.top)
 
 
 def test_smoothing_is_undone_to_first_order():

@@ -38,8 +38,8 @@ class ParticleSizing(Task):
     title = "Sizes of particles without the width of the tip"
     default_algorithm = "nanophantom.analysis.particle_sizes:find"
     inputs = ("height", "height_retrace")
-    needs = ("surface", "tip")
-    needs_because = "the true surface and the tip that took it are told by the afm"
+    needs = ("surface", "tip", "view", *OF_PARTICLES)
+    needs_because = "they come from the afm, and from the samples spheres and rough-nanoparticles"
     columns = ("x_nm", "y_nm", "diameter_nm")
     optional_columns = ("sigma_nm", "height_nm", "apparent_nm")
     contract = """\
@@ -90,7 +90,7 @@ Scored
                 raise ValueError(
                     f"task {self.name} wants {name} above zero, got {found[name].min():g}"
                 )
-        require_tables(self, dataset, (*self.needs, "view", *OF_PARTICLES))
+        require_tables(self, dataset, self.needs)
         ny, nx = np.shape(dataset.truth("surface")["height_nm"])
         step_y, step_x = pixel_of(dataset)
         width, height = (nx - 1) * step_x, (ny - 1) * step_y

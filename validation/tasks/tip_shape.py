@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from nanophantom.analysis.blind_tip import reconstruct_tip
+from nanophantom.simcore.pixel_size import nominal_pixel
 from nanophantom.simcore.probes.tip_map import TipMap
 from nanophantom.validation.task import Estimates, Score, Scores, Task, require_tables
 from nanophantom.validation.true_tips import FIT_DEPTH_NM, LaidUpon, laid_upon, radius_of, true_tip
@@ -23,8 +24,6 @@ Floats = npt.NDArray[np.float64]
 
 TOP_NM = 10.0
 """So far down from the apex a tip is graded."""
-WINDOW_NM = 15.0
-"""Depth of the tip for which the perfect image is asked; deeper flanks hardly touch."""
 SHARPER_NM = 0.25
 """A tip that is found lower than the true one by more than this is too sharp there."""
 
@@ -82,7 +81,8 @@ Scored, after the shift in x and y that fits best (an image doesn't tell where a
             laid=laid_upon(y, x, heights, true, TOP_NM),
             radius_nm=radius,
             true_radius_nm=radius_of(true),
-            best=_best(np.asarray(tables["surface"]["image_nm"], np.float64), true, dataset),
+            perfect_nm=np.ascontiguousarray(tables["surface"]["image_nm"], np.float64),
+            pixel_nm=nominal_pixel(dataset.settings),
         )
 
     def _grid(self, found: dict[str, Floats]) -> tuple[Floats, Floats, Floats]:
@@ -117,8 +117,25 @@ class Comparison:
     radius_nm: float | None
     """None if its top is too sharp to have one."""
     true_radius_nm: float | None
-    best: LaidUpon | None
-    """What blind reconstruction makes of the perfect image; None if that wasn't found."""
+    perfect_nm: Floats
+    """The image that a perfect loop would have taken without noise."""
+    pixel_nm: tuple[float, float]
+
+    @cached_property
+    def best(self) -> LaidUpon | None:
+        """What blind reconstruction makes of the perfect image; None if the tip is too wide.
+
+        Its window holds all that can have touched, or bounds would be false.
+        """
+        reach = (np.abs(offset).max() for offset in self.true.offsets_nm)
+        half = [math.ceil(r / s) for r, s in zip(reach, self.pixel_nm, strict=True)]
+        shape = 2 * half[0] + 1, 2 * half[1] + 1
+        image = self.perfect_nm
+        if shape[0] > image.shape[0] or shape[1] > image.shape[1]:
+            return None
+        tip = _reconstructed(image.tobytes(), image.shape, shape)
+        y, x = (np.arange(-n, n + 1.0) * s for n, s in zip(half, self.pixel_nm, strict=True))
+        return laid_upon(y, x, tip, self.true, TOP_NM)
 
     @property
     def top(self) -> npt.NDArray[np.bool_]:
@@ -139,20 +156,6 @@ class Comparison:
         error = (self.best.found_nm - self.true.heights_nm)[self.top]
         error = error[np.isfinite(error)]
         return float(np.sqrt(np.mean(error**2))) if len(error) else None
-
-
-def _best(image: Floats, true: TipMap, dataset: Observed) -> LaidUpon | None:
-    """Return what blind reconstruction makes of the image of a perfect microscope."""
-    settings = dataset.settings
-    step = float(settings["pixel_size_y_nm"]), float(settings["pixel_size_nm"])
-    reach = (np.abs(offset).max() for offset in true.cropped(WINDOW_NM).offsets_nm)
-    half = [math.ceil(r / s) for r, s in zip(reach, step, strict=True)]
-    shape = 2 * half[0] + 1, 2 * half[1] + 1
-    if shape[0] > image.shape[0] or shape[1] > image.shape[1]:
-        return None
-    tip = _reconstructed(image.tobytes(), image.shape, shape)
-    y, x = (np.arange(-n, n + 1.0) * s for n, s in zip(half, step, strict=True))
-    return laid_upon(y, x, tip, true, TOP_NM)
 
 
 @lru_cache(maxsize=2)  # figures ask for what scores had asked for

@@ -41,8 +41,8 @@ class Trenches(Task):
     title = "Trenches: what the tip reached, and bounds for the rest"
     default_algorithm = "nanophantom.analysis.trench_estimate:measure"
     inputs = ("height", "height_retrace", "error", "error_retrace")
-    needs = ("surface", "tip", "view")
-    needs_because = "the true surface and the tip that took it are told by the afm"
+    needs = ("surface", "tip", "view", *OF_GRATINGS)
+    needs_because = "they come from the afm, and from the sample grating"
     columns = (
         "x_nm",
         "depth_nm",
@@ -115,7 +115,7 @@ Scored
                 raise ValueError(
                     f"task {self.name} wants {name} above 0, got {found[name].min():g}"
                 )
-        require_tables(self, dataset, (*self.needs, *OF_GRATINGS))
+        require_tables(self, dataset, self.needs)
         true = trenches_in_view(dataset)
         radius = float(np.min(true.top_width_nm)) / 2
         on_line = [np.column_stack([x, 0 * x]) for x in (found["x_nm"], true.x_nm)]
