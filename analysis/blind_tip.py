@@ -33,6 +33,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from nanophantom.simcore.fields import read_only
+from nanophantom.simcore.pixel_size import PixelSize, pixel_pair
 from nanophantom.simcore.probes.dilation import checked_heights
 from nanophantom.simcore.probes.tip_map import TipMap
 
@@ -166,7 +167,7 @@ def reconstruct_tip(
 
 def estimate_tip(
     image: npt.ArrayLike,
-    pixel_size_nm: float | tuple[float, float],
+    pixel_size_nm: PixelSize,
     tip_px: int | tuple[int, int],
     noise_nm: float | Literal["auto"] | None = "auto",
     fit_depth_nm: float = 3.0,
@@ -206,7 +207,7 @@ def estimate_tip(
         As :func:`reconstruct_tip` and :func:`tip_radius`, or a size or the noise isn't positive.
     """
     heights = checked_heights(image, "an image")
-    step = _checked_step(pixel_size_nm)
+    step = pixel_pair(pixel_size_nm)
     shape = _checked_shape(tip_px, heights.shape)
     if not 0 <= smoothing_px < np.inf:
         raise ValueError(f"smoothing_px must be finite and not negative, not {smoothing_px}")
@@ -244,7 +245,7 @@ def estimate_tip(
 
 def tip_radius(
     tip_heights: npt.ArrayLike,
-    pixel_size_nm: float | tuple[float, float],
+    pixel_size_nm: PixelSize,
     depth_nm: float = 3.0,
 ) -> float:
     """Return the radius in nm of the sphere fitted to the top of a tip.
@@ -268,7 +269,7 @@ def tip_radius(
     """
     if not 0 < depth_nm < np.inf:
         raise ValueError(f"depth_nm must be positive, not {depth_nm}")
-    return TipMap.of(tip_heights, _checked_step(pixel_size_nm)).apex_radius_nm(depth_nm)
+    return TipMap.of(tip_heights, pixel_pair(pixel_size_nm)).apex_radius_nm(depth_nm)
 
 
 def height_noise(image: npt.ArrayLike) -> float:
@@ -338,14 +339,6 @@ def _checked_shape(tip_px: int | Sequence[int], image: tuple[int, ...]) -> tuple
     if not (3 <= rows <= image[0] and 3 <= columns <= image[1]):
         raise ValueError(f"tip_px must be from 3 to the image's {image}, not {(rows, columns)}")
     return rows, columns
-
-
-def _checked_step(pixel_size_nm: float | Sequence[float]) -> tuple[float, float]:
-    """Return the distances between samples along y and x."""
-    sizes = np.broadcast_to(np.asarray(pixel_size_nm, np.float64), 2)
-    if not (np.all(sizes > 0) and np.isfinite(sizes).all()):
-        raise ValueError(f"pixel_size_nm must be positive, one number or (y, x): {pixel_size_nm}")
-    return float(sizes[0]), float(sizes[1])
 
 
 @numba.njit(cache=True, nogil=True)

@@ -6,8 +6,8 @@ lines). All are fitted to pixels of the ground, and so all ask the same: which p
 A least-squares fit takes every pixel; the median of a row stands as long as less than half of it
 is covered; a low quantile beyond that, and differences of neighbouring rows always, but their
 errors add up as a random walk. :func:`level` starts from the differences and a slope that are
-robust, takes what stands out of the densest level for features, fits the rest, and repeats; once
-more as where more than half is covered, from the most frequent slope; the flatter ground counts.
+robust, takes what stands out of the densest level for features, fits the rest, and repeats; then
+as if more than half were covered, from the most frequent slope. The flatter ground counts.
 
 What levelling takes of the roughness itself is known too:
 :mod:`nanophantom.analysis.kept_variance`.
@@ -39,6 +39,8 @@ LEAST_GROUND = 0.3
 """Share of the pixels that ground is expected to be at least."""
 FLATTER = 0.9
 """Ground under features that cover more than half must be so much narrower to be believed."""
+BROAD = 4.0
+"""Standard deviation over width of the densest fifth (normal: 2.0) beyond which features are in."""
 FEW = 0.05
 """A row with a smaller share of ground takes its offset from its neighbours."""
 ENOUGH = 50_000
@@ -221,12 +223,14 @@ def level(
         raise ValueError(f"rows must be 'median', 'mean' or 'none', got {rows!r}")
     if not threshold > 0:
         raise ValueError(f"threshold must be positive, got {threshold}")
-    attempts = [_on_ground(z, allowed, degree, rows, threshold, False)]
+    rest, ground = _on_ground(z, allowed, degree, rows, threshold, False)
     # A mask may leave no facets to see a slope in.
     with contextlib.suppress(ValueError):
-        attempts.append(_on_ground(z, allowed, degree, rows, threshold, True))
-    widths = [shortest_interval(rest[allowed], DENSEST)[1] for rest, _ in attempts]
-    rest, ground = attempts[int(widths[-1] < FLATTER * widths[0])]
+        other = _on_ground(z, allowed, degree, rows, threshold, True)
+        width, other_width = (shortest_interval(r[allowed], DENSEST)[1] for r in (rest, other[0]))
+        features_too = robust_sigma(rest[ground] - np.median(rest[ground])) > BROAD * width
+        if other_width < (width / FLATTER if features_too else width * FLATTER):
+            rest, ground = other
     return Levelled(rest, z - rest, ~ground)
 
 
@@ -322,10 +326,9 @@ def _robust_start(z: Floats, allowed: Bools, rows: bool) -> Floats:
 
 
 def _frequent_start(z: Floats, allowed: Bools, rows: bool) -> Floats:
-    """Return a background that stands under more features than ground: the most frequent slope.
+    """Return a background for more features than ground: of the most frequent slope.
 
-    Rows follow from each other by where they are flat: the densest level of a row by itself may
-    be a feature's.
+    Rows follow from each other where they are flat; the densest level of one may be a feature.
     """
     down, along = _most_frequent_slope(z, allowed)
     x = along * np.arange(z.shape[1])
@@ -364,11 +367,7 @@ def _median_slope(z: Floats, allowed: Bools, lag: int) -> float:
 
 
 def _ground(rest: Floats, allowed: Bools, threshold: float, covered: bool) -> Bools:
-    """Return the pixels of the densest level.
-
-    Its width shrinks from that of all heights; or, lest features be taken along, grows from the
-    narrowest that ground can have.
-    """
+    """Return the pixels of the densest level; if `covered`, grown from the narrowest it can be."""
     v = np.sort(rest[allowed])
     v = v[:: max(1, len(v) // ENOUGH)]
     centre, width = shortest_interval(v, DENSEST)

@@ -5,7 +5,8 @@ is not widened, but is counted from a support that can only be seen around the p
 predicted from there by the support's own autocorrelation (kriging), which says how wrong it may
 be. The width comes from the image eroded by the known tip: near the equator the tip doesn't reach,
 so the section at a few depths below the top is taken, where a sphere of diameter d is as wide as
-pi t (d - t), whatever it stands on. Both are averaged with their uncertainties.
+pi t (d - t), whatever it stands on. Both are averaged with their uncertainties; but between
+neighbours the tip reaches no flank, and a width much above the height isn't believed.
 
 With a sphere of radius R for a tip, the image of a sphere of radius r on a plane is as wide as
 2 sqrt(r (r + 2 R)) at half its height and 4 sqrt(R r) at its base: :func:`radius_from_fwhm_nm` and
@@ -19,33 +20,32 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, spatial
+from scipy import ndimage
 
 from nanophantom.analysis.levelling import level
-from nanophantom.analysis.roughness import fit_autocorrelation
+from nanophantom.analysis.particle_sections import (
+    Shape,
+    area_above,
+    lateral_diameter,
+    root_sum,
+    top_vertex,
+)
+from nanophantom.analysis.particle_support import Support, pixel_noise_nm
 from nanophantom.analysis.tip_deconvolution import reconstruct
+from nanophantom.simcore.pixel_size import PixelSize, pixel_pair
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
-PixelSize = float | tuple[float, float]
 
 STANDS_OUT = 5.0
 """Robust threshold in standard deviations of the support."""
-DEPTHS = (0.24, 0.28, 0.32, 0.36)
-"""Sections are taken so deep below the top, in heights: slopes of 59 to 74 degrees of a sphere."""
 TOP = 0.4
 """Share of the half-height radius within which a paraboloid is fitted to the top."""
-CLEFT_DEG = 60.0
-"""What lies so near to the direction of a touching particle isn't measured: no tip gets there."""
-LEAST_OPEN = 0.2
-"""Share of the circle that must be left; with less all of it is measured after all."""
-NEIGHBOURS = 60
-"""Places on the support from which its height under a particle is predicted."""
 PARABOLOID = 1e-3
 """Standard uncertainty of a top's height that comes from its shape, in heights."""
-SECTION_PX = 0.03
-"""Standard uncertainty of a section's diameter, in pixels, from its outline."""
+TOO_WIDE = 2.5
+"""So many standard uncertainties over a sphere's height a width is that of a cleft."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +63,12 @@ class Particles:
     apparent_diameter_nm
         Of the circle that has the area which the image shows at half height: widened by the tip.
     lateral_diameter_nm, lateral_uncertainty_nm
-        Of the reconstructed particle; None if no tip was given.
+        Of the reconstructed particle; None if no tip was given. In a cleft the uncertainty holds
+        the excess over the height.
     diameter_nm, diameter_uncertainty_nm
         The diameter to use and its standard uncertainty.
+    in_cleft
+        True where the width is that of clefts to neighbours: it is no use then.
     touches_edge
         True where a particle is cut by the image's border.
     labels : (ny, nx)
@@ -85,6 +88,7 @@ class Particles:
     lateral_uncertainty_nm: Floats | None
     diameter_nm: Floats
     diameter_uncertainty_nm: Floats
+    in_cleft: Bools
     touches_edge: Bools
     labels: Ints
     support_sq_nm: float
@@ -99,7 +103,7 @@ def find(
     apex: tuple[int, int] | None = None,
     threshold: float | Literal["robust", "otsu"] = "robust",
     prominence_nm: float | None = None,
-    shape: Literal["sphere", "spheroid"] = "sphere",
+    shape: Shape = "sphere",
 ) -> Particles:
     """Find and measure particles.
 
@@ -121,7 +125,8 @@ def find(
         six standard deviations of the noise, and at least 2 % of the highest particle.
     shape : {"sphere", "spheroid"}
         Spheres: the diameter is the mean of height and lateral diameter, weighted with their
-        uncertainties. Spheroids, flattened towards the support: the lateral diameter alone.
+        uncertainties, or the height alone where the other is by far larger. Spheroids, flattened
+        towards the support: the lateral diameter alone.
 
     Raises
     ------
@@ -132,15 +137,12 @@ def find(
         raise ValueError(f"shape must be 'sphere' or 'spheroid', got {shape!r}")
     if shape == "spheroid" and tip_nm is None:
         raise ValueError("the width of a spheroid can't be told from its height: give the tip")
-    dy, dx = np.broadcast_to(np.asarray(pixel_size_nm, np.float64), 2)
-    if not (0 < dy < np.inf and 0 < dx < np.inf):
-        raise ValueError(f"pixel_size_nm must be positive, got {pixel_size_nm}")
-    pixel = (float(dy), float(dx))
+    pixel = pixel_pair(pixel_size_nm)
     levelled = level(image, 1, rows="none")
     ground = ~levelled.features
     z = levelled.image - np.mean(levelled.image[ground])
     surface = z if tip_nm is None else reconstruct(z, tip_nm, apex).heights_nm
-    noise = _noise(z, ground)
+    noise = pixel_noise_nm(z, ground)
     high = _threshold(z, float(np.std(z[ground])), threshold)
     labels = _segmented(z, surface, high, noise, prominence_nm)
     count = int(labels.max())
@@ -148,7 +150,7 @@ def find(
     clear = ~ndimage.binary_dilation(labels > 0, iterations=3)
     if np.count_nonzero(clear) < 100:
         raise ValueError("particles leave too little of the support to be seen")
-    support = _Support(surface, clear, pixel)
+    support = Support(surface, clear, pixel)
     boxes = ndimage.find_objects(labels)
     tops = np.reshape(ndimage.maximum_position(z, labels, np.arange(1, count + 1)), (count, 2))
     rows = [
@@ -166,16 +168,19 @@ def find(
         )
         for k in range(count)
     ]
-    table = np.array(rows, np.float64).reshape(count, 8).T
-    x, y, top, base, u_height, apparent, lateral, u_lateral = table
+    table = np.array(rows, np.float64).reshape(count, 9).T
+    x, y, top, base, u_height, apparent, lateral, u_lateral, flanks = table
     height = top - base
-    diameter, uncertainty = height, u_height
-    if tip_nm is not None:
+    diameter, uncertainty, cleft = height, u_height, np.zeros(count, bool)
+    if tip_nm is not None and shape == "sphere":
+        diameter, uncertainty, u_lateral, cleft = of_spheres(
+            height, u_height, lateral, u_lateral, flanks == 1
+        )
+    elif tip_nm is not None:
+        cleft = flanks == 0
+        # It is as wide as it is high at least, and no wider than what is seen.
+        u_lateral = np.where(cleft, np.hypot(u_lateral, lateral - height), u_lateral)
         diameter, uncertainty = lateral, u_lateral
-        if shape == "sphere":
-            weight = u_lateral**2 / (u_lateral**2 + u_height**2)
-            diameter = weight * height + (1 - weight) * lateral
-            uncertainty = np.sqrt(weight) * u_height
     border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     return Particles(
         x,
@@ -189,11 +194,40 @@ def find(
         None if tip_nm is None else u_lateral,
         diameter,
         uncertainty,
+        cleft,
         np.isin(np.arange(1, count + 1), border),
         labels,
         support.sq_nm,
         noise,
     )
+
+
+def of_spheres(
+    height_nm: Floats,
+    height_uncertainty_nm: Floats,
+    width_nm: Floats,
+    width_uncertainty_nm: Floats,
+    flanks_seen: Bools,
+) -> tuple[Floats, Floats, Floats, Bools]:
+    """Return diameters from heights and widths, which of spheres are the same.
+
+    Returns
+    -------
+    diameter_nm, uncertainty_nm : (n,)
+        The mean, weighted with the uncertainties; of a cleft the height alone.
+    width_uncertainty_nm : (n,)
+        With the excess over the height in a cleft.
+    in_cleft : (n,) bool
+        No flank was seen, or the width is too large by more than chance.
+    """
+    excess = width_nm - height_nm
+    chance = np.hypot(width_uncertainty_nm, height_uncertainty_nm)
+    cleft = ~flanks_seen | (excess > TOO_WIDE * chance)
+    u_width = np.where(cleft, np.hypot(width_uncertainty_nm, excess), width_uncertainty_nm)
+    weight = np.where(cleft, 1.0, u_width**2 / (u_width**2 + height_uncertainty_nm**2))
+    diameter = weight * height_nm + (1 - weight) * width_nm
+    u = np.hypot(weight * height_uncertainty_nm, (1 - weight) * u_width)
+    return diameter, u, u_width, cleft
 
 
 def fwhm_nm(radius_nm: npt.ArrayLike, tip_radius_nm: float) -> Floats:
@@ -220,53 +254,6 @@ def radius_from_fwhm_nm(width_nm: npt.ArrayLike, tip_radius_nm: float) -> Floats
 def radius_from_base_nm(width_nm: npt.ArrayLike, tip_radius_nm: float) -> Floats:
     """Return the radius of a sphere from the image's width at its base, w² / (16 R)."""
     return np.asarray(np.asarray(width_nm, np.float64) ** 2 / (16 * tip_radius_nm))
-
-
-class _Support:
-    """The support around particles, and what it is likely to be under them."""
-
-    def __init__(self, z: Floats, clear: Bools, pixel: tuple[float, float]) -> None:
-        self.variance, self.length, self.nugget = 0.0, 0.0, float(np.var(z[clear]))
-        try:
-            fit = fit_autocorrelation(z, pixel, mask=~clear)
-            self.variance, self.length = fit.sq_nm**2, fit.correlation_length_nm
-            self.nugget = fit.noise_nm**2
-        except ValueError:
-            pass  # flat, or rough below a pixel: the mean is all that neighbours tell
-        self.sq_nm = float(np.sqrt(self.variance if self.variance > 0 else self.nugget))
-        step = max(1, int(self.length / max(pixel) / 4))
-        y, x = np.nonzero(clear)
-        chosen = (y % step == 0) & (x % step == 0)
-        y, x = y[chosen], x[chosen]
-        self.places = np.stack([y * pixel[0], x * pixel[1]], axis=1)
-        self.mean = float(np.mean(z[clear]))
-        self.heights = z[y, x] - self.mean
-        self.tree = spatial.cKDTree(self.places) if len(y) else None
-        self.pixels = int(np.count_nonzero(clear))
-
-    def under(self, y_nm: float, x_nm: float) -> tuple[float, float]:
-        """Return the predicted height at a place, and its standard uncertainty."""
-        if self.variance <= 0 or self.tree is None or len(self.places) < 8:
-            return self.mean, float(np.sqrt(self.nugget / self.pixels))
-        distance, near = self.tree.query((y_nm, x_nm), min(NEIGHBOURS, len(self.places)))
-        places = self.places[near]
-        between = spatial.distance.squareform(spatial.distance.pdist(places))
-        k = self.variance * np.exp(-((between / self.length) ** 2))
-        # A Gaussian autocorrelation alone is nearly singular, and no surface is that smooth.
-        k[np.diag_indices(len(k))] += self.nugget + 1e-3 * self.variance
-        c = self.variance * np.exp(-((distance / self.length) ** 2))
-        weights = np.linalg.solve(k, c)
-        left = max(self.variance - float(weights @ c), 1e-3 * self.variance)
-        return self.mean + float(weights @ self.heights[near]), float(np.sqrt(left))
-
-
-def _noise(z: Floats, ground: Bools) -> float:
-    """Return the noise of pixels, from third differences along x: surfaces bend little."""
-    third = z[:, 3:] - 3 * z[:, 2:-1] + 3 * z[:, 1:-2] - z[:, :-3]
-    usable = ground[:, 3:] & ground[:, :-3]
-    if not np.any(usable):
-        raise ValueError("particles leave too little of the support to be seen")
-    return float(1.4826 * np.median(np.abs(third[usable])) / np.sqrt(20))
 
 
 def _threshold(z: Floats, sigma: float, how: float | str) -> float:
@@ -314,9 +301,9 @@ def _measured(
     box: tuple[slice, slice],
     tops_nm: Floats,
     pixel: tuple[float, float],
-    support: _Support,
+    support: Support,
     noise: float,
-    shape: str | None,
+    shape: Shape | None,
 ) -> tuple[float, ...]:
     """Return the columns of a particle."""
     rows, columns = (slice(max(s.start - 1, 0), s.stop + 1) for s in box)
@@ -330,7 +317,7 @@ def _measured(
     def top_of(heights: Floats, floor: float) -> tuple[float, float, float]:
         half = own & (heights > (floor + np.max(heights[own])) / 2)
         radius = TOP * np.sqrt(np.count_nonzero(half) * cell / np.pi)
-        return _top(heights, own, pixel, radius)
+        return top_vertex(heights, own, pixel, radius)
 
     # Noise lowers what is eroded, so top and support are both taken there.
     y, x, top = top_of(below, 0.0)
@@ -339,78 +326,13 @@ def _measured(
     height = top - base
     fitted = TOP**2 * np.count_nonzero(own & (image > base + height / 2))
     u_top = noise * 2 / np.sqrt(max(fitted, 4.0))  # a paraboloid's vertex has 4 sigma²/n
-    apparent = 2 * np.sqrt(_area(image, own, float(np.max(image[own])) - height / 2, pixel) / np.pi)
-    u_height = _root_sum((u_base, u_top, PARABOLOID * height))
-    if shape is None:
-        return x_nm, y_nm, top, base, u_height, apparent, 0.0, 0.0
-    depths = np.array(DEPTHS) * height
-    free, share = _facing_no_neighbour(own, around, (y, x), pixel)
-    areas = np.array([_area(below, free, top - t, pixel) for t in depths]) / share
-    spheres = depths + areas / (np.pi * depths)
-    spheroids = 2 * np.sqrt(areas / (np.pi * 4 * np.array(DEPTHS) * (1 - np.array(DEPTHS))))
-    # d = t + A/(pi t) and D = sqrt(A/(pi f (1 - f))), f = t/h: how errors of the outline, the
-    # top and the height go in
-    outline, f = SECTION_PX * np.sqrt(cell), float(np.mean(DEPTHS))
-    d, width = float(np.mean(spheres)), float(np.mean(spheroids))
-    over = d / (f * height) - 1
-    u_sphere = (2 * np.sqrt(max(over, 1.0)) * outline, (over - 1) * u_top, float(np.std(spheres)))
-    u_spheroid = (
-        outline / np.sqrt(f * (1 - f)),
-        width * (1 - 2 * f) / (2 * f * (1 - f)) * u_top / height,
-        width * (1 - 2 * f) / (2 * (1 - f)) * u_height / height,
-        float(np.std(spheroids)),
+    apparent = 2 * np.sqrt(
+        area_above(image, own, float(np.max(image[own])) - height / 2, pixel) / np.pi
     )
-    lateral = (d, _root_sum(u_sphere)) if shape == "sphere" else (width, _root_sum(u_spheroid))
+    u_height = root_sum((u_base, u_top, PARABOLOID * height))
+    if shape is None:
+        return x_nm, y_nm, top, base, u_height, apparent, 0.0, 0.0, 0.0
+    lateral = lateral_diameter(
+        below, own, around, (y, x, top), (height, u_height), u_top, pixel, shape
+    )
     return x_nm, y_nm, top, base, u_height, apparent, *lateral
-
-
-def _root_sum(parts: tuple[float, ...]) -> float:
-    return float(np.sqrt(np.sum(np.square(parts))))
-
-
-def _top(
-    heights: Floats, own: Bools, pixel: tuple[float, float], radius_nm: float
-) -> tuple[float, float, float]:
-    """Return place (y, x) in nm and height of the vertex of a paraboloid fitted to the top."""
-    row, column = np.unravel_index(np.argmax(np.where(own, heights, -np.inf)), heights.shape)
-    y, x = np.ogrid[: heights.shape[0], : heights.shape[1]]
-    y_nm, x_nm = (y - row) * pixel[0], (x - column) * pixel[1]
-    near = own & (np.hypot(y_nm, x_nm) <= max(radius_nm, 1.5 * max(pixel)))
-    highest = (float(row * pixel[0]), float(column * pixel[1]), float(heights[row, column]))
-    if np.count_nonzero(near) < 8:
-        return highest
-    v, u = (np.broadcast_to(c, own.shape)[near] for c in (y_nm, x_nm))
-    terms = np.stack([np.ones(len(u)), u, v, u * u, u * v, v * v], axis=1)
-    c = np.linalg.lstsq(terms, heights[near], rcond=None)[0]
-    bend = np.array([[2 * c[3], c[4]], [c[4], 2 * c[5]]])
-    if not np.all(np.linalg.eigvalsh(bend) < 0):
-        return highest
-    at = np.linalg.solve(bend, -c[1:3])
-    if np.hypot(*at) > max(radius_nm, 1.5 * max(pixel)):
-        return highest
-    return highest[0] + float(at[1]), highest[1] + float(at[0]), float(c[0] + c[1:3] @ at / 2)
-
-
-def _facing_no_neighbour(
-    own: Bools, around: list[Floats], top: tuple[float, float], pixel: tuple[float, float]
-) -> tuple[Bools, float]:
-    """Return a particle's pixels in directions free of clefts, and the share of the circle."""
-    y, x = np.ogrid[: own.shape[0], : own.shape[1]]
-    angle = np.arctan2(y * pixel[0] - top[0], x * pixel[1] - top[1])
-    circle = np.linspace(-np.pi, np.pi, 720, endpoint=False)
-    free, open_circle = np.ones(own.shape, bool), np.ones(len(circle), bool)
-    for place in around:
-        towards = np.arctan2(place[0] - top[0], place[1] - top[1])
-        for directions, kept in ((angle, free), (circle, open_circle)):
-            off = np.abs((directions - towards + np.pi) % (2 * np.pi) - np.pi)
-            kept &= off > np.deg2rad(CLEFT_DEG)
-    share = float(np.mean(open_circle))
-    return (own & free, share) if share >= LEAST_OPEN else (own, 1.0)
-
-
-def _area(heights: Floats, own: Bools, height_nm: float, pixel: tuple[float, float]) -> float:
-    """Return the area above a height; the outline's pixels count in part, after their slope."""
-    slope_y, slope_x = np.gradient(heights)
-    across = np.maximum(np.hypot(slope_y, slope_x), 1e-12)
-    share = np.clip(0.5 + (heights - height_nm) / across, 0.0, 1.0)
-    return float(np.sum(share[own])) * pixel[0] * pixel[1]

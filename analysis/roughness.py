@@ -26,6 +26,10 @@ Floats = npt.NDArray[np.float64]
 FIT_RANGE = 1.5
 """Lags up to so many correlation lengths are fitted."""
 ROUNDS = 20
+UNCORRELATED = (
+    "heights are uncorrelated from pixel to pixel, or correlated over all of the image: "
+    "there is no correlation length to fit"
+)
 
 
 @dataclass(frozen=True)
@@ -182,14 +186,19 @@ def fit_autocorrelation(
     square = (max(1, round(z.shape[0] * dy / dx)), z.shape[1])
     for _ in range(ROUNDS):
         near = r <= FIT_RANGE * length
+        if np.count_nonzero(near) < 3:
+            raise ValueError(UNCORRELATED)
         before = length
-        (variance, length), _ = optimize.curve_fit(
-            lambda lag, v, t, taken=1 - kept: v * (correlation(lag, t, acf) - taken),
-            r[near],
-            c[near],
-            p0=(variance, length),
-            bounds=((0, 0), (np.inf, np.inf)),
-        )
+        try:
+            (variance, length), _ = optimize.curve_fit(
+                lambda lag, v, t, taken=1 - kept: v * (correlation(lag, t, acf) - taken),
+                r[near],
+                c[near],
+                p0=(variance, length),
+                bounds=((0, 0), (np.inf, np.inf)),
+            )
+        except RuntimeError as error:  # v and t run away together
+            raise ValueError(UNCORRELATED) from error
         if not dx / 4 < length < reach / 2:
             raise ValueError(
                 f"the autocorrelation has no length between a pixel and a quarter of the image: "
@@ -199,10 +208,10 @@ def fit_autocorrelation(
         if abs(length - before) < 1e-4 * length:
             break
     near = r <= FIT_RANGE * length
-    spread = _uncertainties(
-        z.shape, (dy, dx), (y[near], x[near]), variance, length, acf, float(np.mean(used)), kept
-    )
     total = float(measured[my, mx])
+    noise = max(0.0, total - kept * variance)
+    lags, share = (y[near], x[near]), float(np.mean(used))
+    spread = _uncertainties(z.shape, (dy, dx), lags, variance, length, acf, share, kept, noise)
     return Correlation(
         sq_nm=float(np.sqrt(variance)),
         correlation_length_nm=float(length),
@@ -210,7 +219,7 @@ def fit_autocorrelation(
         correlation_length_uncertainty_nm=float(spread[1]),
         measured_sq_nm=float(np.sqrt(total)),
         kept_variance=kept,
-        noise_nm=float(np.sqrt(max(0.0, total - kept * variance))),
+        noise_nm=float(np.sqrt(noise)),
     )
 
 
@@ -230,10 +239,7 @@ def _first_length(r: Floats, c: Floats, step: float, reach: float) -> float:
     mean = np.bincount(ring, c)[1:] / np.maximum(np.bincount(ring)[1:], 1)
     low = np.flatnonzero(mean[: int(reach / step)] < mean[0] / np.e)
     if mean[0] <= 0 or not len(low):
-        raise ValueError(
-            "heights are uncorrelated from pixel to pixel, or correlated over all of the image: "
-            "there is no correlation length to fit"
-        )
+        raise ValueError(UNCORRELATED)
     return float((low[0] + 1) * step)
 
 
@@ -246,6 +252,7 @@ def _uncertainties(
     acf: Shape,
     used: float,
     kept: float,
+    noise: float,
 ) -> Floats:
     """Return the standard uncertainties of the fitted variance and length."""
     (ny, nx), (y, x) = shape, lags
@@ -258,6 +265,7 @@ def _uncertainties(
         scipy.fft.fftfreq(ny, 1 / ny)[:, None] * pixel[0], scipy.fft.fftfreq(nx, 1 / nx) * pixel[1]
     )
     spectrum = scipy.fft.rfft2(variance * correlation(around, length, acf), workers=1).real
+    spectrum += noise  # white
     twice = np.full(spectrum.shape[1], 2.0)
     twice[0] = 1.0
     if nx % 2 == 0:

@@ -23,6 +23,7 @@ from scipy import ndimage, sparse
 from scipy.sparse.linalg import spsolve
 
 from nanophantom.analysis.levelling import align_rows
+from nanophantom.analysis.robust import robust_sigma
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -230,7 +231,7 @@ def _noise(z: Floats, known: Bools) -> float:
     usable = ~(known[1:-1] | known[:-2] | known[2:])
     if not np.any(usable):
         raise ValueError("the mask leaves no three neighbouring pixels of a column")
-    return float(1.4826 * np.median(np.abs(bend[usable])) / np.sqrt(1.5))
+    return float(robust_sigma(bend[usable]) / np.sqrt(1.5))
 
 
 def _fall(z: Floats) -> Floats:

@@ -19,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from nanophantom.analysis.robust import robust_sigma
 from nanophantom.analysis.tip_deconvolution import reconstruct
+from nanophantom.simcore.pixel_size import PixelSize, pixel_pair
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-PixelSize = float | tuple[float, float]
 
 RIM = (0.05, 0.3)
 """Depths, as shares of the whole one, through which a wall is extended to the top."""
@@ -126,10 +127,7 @@ def measure(
         raise ValueError("an image has two axes and finite heights")
     if not 2 <= blocks <= len(z):
         raise ValueError(f"blocks must lie within 2 and the {len(z)} lines, got {blocks}")
-    _, dx = np.broadcast_to(np.asarray(pixel_size_nm, np.float64), 2)
-    if not 0 < dx < np.inf:
-        raise ValueError(f"pixel_size_nm must be positive, got {pixel_size_nm}")
-    dx = float(dx)
+    _, dx = pixel_pair(pixel_size_nm)
     silhouette, middle = tip_silhouette(tip_nm, apex)
     for _ in range(3):
         typical = np.median(z, axis=0)
@@ -203,8 +201,8 @@ def edge_broadening_nm(
     ValueError
         The tip isn't one, or its samples don't reach this height.
     """
-    _, dx = np.broadcast_to(np.asarray(pixel_size_nm, np.float64), 2)
-    return _Tip(*tip_silhouette(tip_nm, apex), float(dx)).half_widths(height_nm)
+    _, dx = pixel_pair(pixel_size_nm)
+    return _Tip(*tip_silhouette(tip_nm, apex), dx).half_widths(height_nm)
 
 
 def penetration_nm(
@@ -222,8 +220,8 @@ def penetration_nm(
     ValueError
         The tip isn't one, or its samples are narrower than the trench.
     """
-    _, dx = np.broadcast_to(np.asarray(pixel_size_nm, np.float64), 2)
-    tip = _Tip(*tip_silhouette(tip_nm, apex), float(dx))
+    _, dx = pixel_pair(pixel_size_nm)
+    tip = _Tip(*tip_silhouette(tip_nm, apex), dx)
     low, high = 0.0, tip.height
     if sum(tip.half_widths(high)) < width_nm:
         raise ValueError(f"the tip's samples are narrower than {width_nm:g} nm: sample it wider")
@@ -284,11 +282,11 @@ def _spans(mean: Floats) -> tuple[Floats, list[tuple[int, int]]]:
         flat = mean - top
         upper = flat >= otsu(flat)
         level = np.median(flat[upper])
-        spread = 1.4826 * float(np.median(np.abs(flat[upper] - level)))
+        spread = robust_sigma(flat[upper] - level)
         near = upper & (np.abs(flat - level) <= 3 * spread + 1e-3 * float(np.ptp(flat)))
         top = top + np.polyval(np.polyfit(x[near], flat[near], 1), x)
     flat = mean - top
-    noise = 1.4826 * float(np.median(np.abs(flat[near])))
+    noise = robust_sigma(flat[near])
     runs, count = ndimage.label(flat < -max(6 * noise, SHALLOWEST * float(np.ptp(flat))))
     spans = [
         (run.start - BESIDE_PX, run.stop + BESIDE_PX)

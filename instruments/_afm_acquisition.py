@@ -114,8 +114,16 @@ class AFMAcquisition(Acquisition):
         """
         expected = self.answer.distance_at(loop.setpoint_nm, material)
         if not self.tapping:
-            return expected
-        flat = Landscape(0, 0, 1, 1, np.zeros((2, 2)), np.full((2, 2), material, np.uint8))
+            return float(expected)
+        flat = Landscape(
+            0,
+            0,
+            1,
+            1,
+            np.zeros((2, 2)),
+            np.full((2, 2), material, np.uint8),
+            np.zeros(material + 1),
+        )
         gain = 0.25 / (loop.ring_down_s + 4.0 * loop.dt_s / loop.detected_share)
         calm = loop._replace(
             integral_per_s=gain,
@@ -198,7 +206,8 @@ class AFMAcquisition(Acquisition):
         """Return the surface as the tip feels it, unless the tip changes."""
         if self.tip_changes:
             return {}
-        return {"felt": functools.partial(felt, self.surface, self.tips.state_at(0).tip)}
+        fresh = self.tips.state_at(0).tip
+        return {"felt": functools.partial(felt, self.surface, fresh, self.rests_nm[0])}
 
     def expose(self, i: int, parts: Parts | None = None) -> Frame:
         """Make image ``i``: the loop is followed with its noise, and without for the truth."""
@@ -288,7 +297,14 @@ class AFMAcquisition(Acquisition):
         thermal, noise = self.run.rng("thermal", frame), self.run.rng("detector", frame)
         (lines, m), steps = path.x_nm.shape, self.steps(frame)
         out = np.empty((lines, 4, m))
-        whole = None if self.tip_changes else landscape(self.surface, made["felt"])
+        whole = None
+        if not self.tip_changes:
+            same = self.rests_nm[frame] == self.rests_nm[0]
+            fresh = self.tips.state_at(0).tip
+            whole = landscape(
+                self.surface,
+                made["felt"] if same else felt(self.surface, fresh, self.rests_nm[frame]),
+            )
         state: LoopState | None = None
         for line in range(lines):
             x, y, raised = path.x_nm[line], path.y_nm[line], raised_nm[line]
@@ -297,7 +313,13 @@ class AFMAcquisition(Acquisition):
                 # The image is that of the present apex, which may lie beside the fresh one.
                 x, y = x + tip.apex_nm[0], y + tip.apex_nm[1]
                 raised = raised - tip.shortened_nm
-                land = strip(self.surface, tip.tip, float(y.min()), float(y.max()))
+                land = strip(
+                    self.surface,
+                    tip.tip,
+                    float(y.min()),
+                    float(y.max()),
+                    self.rests_nm[frame],
+                )
             else:
                 land = whole
             if state is None:
@@ -381,6 +403,6 @@ class AFMAcquisition(Acquisition):
 
     def fresh_image(self, made: Parts) -> Floats:
         """Return the surface dilated by the fresh tip."""
-        if self.tip_changes:
+        if self.tip_changes or len(self.surface.materials) > 1:
             return felt(self.surface, self.tips.state_at(0).tip)["heights_nm"]
         return np.asarray(made["felt"]["heights_nm"], np.float64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -168,10 +168,31 @@ def _surface(specimen: Specimen, window: Window, shape: tuple[int, int]) -> Surf
     return specimen.surface_within(window, shape)
 
 
-def felt(surface: Surface, tip: TipMap) -> Mapping[str, Array]:
-    """Return what a tip feels of a surface: heights, and the material that it touches."""
-    heights, row, column = dilate_tracked(surface.heights_nm, tip.heights_nm, tip.apex)
-    return {"heights_nm": heights, "material": surface.material[row, column]}
+def felt(
+    surface: Surface, tip: TipMap, rests_nm: Sequence[float] | None = None
+) -> Mapping[str, Array]:
+    """Return a surface as the tip meets it: what it comes to rest on, and of which material.
+
+    The heights are those of `Landscape`: without rests the surface dilated by the tip.
+
+    Parameters
+    ----------
+    rests_nm
+        How far over each material the lever rests at the set point. A tip that sinks into soft
+        things beside it is stopped by the hard ones under it: of all that it might touch that
+        counts which holds it highest. None: all are equally hard.
+    """
+    over = _over(surface, rests_nm)
+    heights, row, column = dilate_tracked(
+        surface.heights_nm + over[surface.material], tip.heights_nm, tip.apex
+    )
+    return {"heights_nm": heights, "material": surface.material[row, column], "over_nm": over}
+
+
+def _over(surface: Surface, rests_nm: Sequence[float] | None) -> Floats:
+    """Return how much farther than over the first material the lever rests over each."""
+    rests = np.zeros(len(surface.materials)) if rests_nm is None else np.array(rests_nm)
+    return np.asarray(rests - rests[0], np.float64)
 
 
 def landscape(surface: Surface, made: Mapping[str, Array]) -> Landscape:
@@ -179,24 +200,39 @@ def landscape(surface: Surface, made: Mapping[str, Array]) -> Landscape:
     step_y, step_x = surface.step_nm
     window = surface.window
     return Landscape(
-        window.x0_nm, window.y0_nm, step_x, step_y, made["heights_nm"], made["material"]
+        window.x0_nm,
+        window.y0_nm,
+        step_x,
+        step_y,
+        made["heights_nm"],
+        made["material"],
+        made["over_nm"],
     )
 
 
-def strip(surface: Surface, tip: TipMap, low_nm: float, high_nm: float) -> Landscape:
+def strip(
+    surface: Surface,
+    tip: TipMap,
+    low_nm: float,
+    high_nm: float,
+    rests_nm: Sequence[float] | None = None,
+) -> Landscape:
     """Return the landscape of the rows that a line crosses, for the tip of that line.
 
     Parameters
     ----------
     low_nm, high_nm
         Smallest and largest y of the line.
+    rests_nm
+        As :func:`felt`.
     """
+    over = _over(surface, rests_nm)
     step_y, step_x = surface.step_nm
     ny = len(surface.heights_nm)
     first = min(max(math.floor((low_nm - surface.window.y0_nm) / step_y), 0), ny - 2)
     last = min(max(math.ceil((high_nm - surface.window.y0_nm) / step_y), first + 1), ny - 1)
     heights, row, column = dilate_rows_tracked(
-        surface.heights_nm, tip.heights_nm, tip.apex, first, last + 1
+        surface.heights_nm + over[surface.material], tip.heights_nm, tip.apex, first, last + 1
     )
     return Landscape(
         surface.window.x0_nm,
@@ -205,6 +241,7 @@ def strip(surface: Surface, tip: TipMap, low_nm: float, high_nm: float) -> Lands
         step_y,
         heights,
         surface.material[row, column],
+        over,
     )
 
 

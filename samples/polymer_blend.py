@@ -59,14 +59,21 @@ class PolymerBlend(Sample):
     period_nm: float = Field(default=2000.0, gt=0, le=1e5)
     """Edge of the square that repeats itself, at least ten times domain_size_nm."""
     matrix: Material = Material(
-        name="polystyrene", modulus_gpa=3.0, poisson_ratio=0.33, work_of_adhesion_mj_per_m2=60.0
+        name="polystyrene",
+        modulus_gpa=3.0,
+        poisson_ratio=0.33,
+        work_of_adhesion_mj_per_m2=60.0,
+        viscosity_pa_s=30.0,
     )
-    """The majority; stiffnesses: J. E. Mark (ed.), Polymer Data Handbook (1999)."""
+    """The majority; stiffnesses: J. E. Mark (ed.), Polymer Data Handbook (1999). Viscosities are
+    this package's own choice, for loss tangents w eta / E at 300 kHz of 0.02 in a glass and 0.25 in
+    a polymer above its glass transition."""
     inclusions: Material = Material(
         name="low-density polyethylene",
         modulus_gpa=0.15,
         poisson_ratio=0.45,
         work_of_adhesion_mj_per_m2=50.0,
+        viscosity_pa_s=20.0,
     )
     """The minority."""
     roughness: Roughness = Roughness(sq_nm=0.3)
@@ -248,6 +255,7 @@ class BlendSurface(Specimen):
                     [m.work_of_adhesion_mj_per_m2 for m in both]
                 ),
                 "viscosity_pa_s": np.array([m.viscosity_pa_s for m in both]),
+                "thickness_nm": np.array([m.depth_nm for m in both]),
             },
             "morphology": {
                 "morphology": np.array([recipe.morphology]),

@@ -22,7 +22,6 @@ from nanophantom.scenarios import recipe
 from nanophantom.scenarios.parts import KeptParts, Progress, make_parts
 from nanophantom.scenarios.scenario import Scenario
 from nanophantom.simcore import fft, parallel
-from nanophantom.simcore.fields import Table
 from nanophantom.simcore.models import Model
 from nanophantom.simcore.runs import Acquisition, Cost
 from nanophantom.simcore.specimens import Specimen, truth_tables

@@ -11,7 +11,7 @@ from nanophantom.analysis import tip_estimate
 from nanophantom.analysis.blind_tip import BlindTip
 from nanophantom.analysis.surface_estimate import levelled_mean
 from nanophantom.simcore.probes.tip_map import TipMap
-from nanophantom.validation.drawing import BLUE, GREEN, INK, RED, SKY, Plate, plots
+from nanophantom.validation.drawing import BLUE, INK, RED, SKY, Plate, plots
 from nanophantom.validation.height_drawing import Map, height_maps, span_of, tip_map
 from nanophantom.validation.height_figures import first_of, pixel_of
 from nanophantom.validation.true_tips import true_tip
@@ -97,16 +97,13 @@ def _cuts(c: tip_shape.Comparison) -> Plate:
                           linewidth=0)  # fmt: skip
         axes.plot(at[inside], -true[inside], color=INK, linewidth=1.6, label="true tip")
         axes.plot(at, -found, color=BLUE, linewidth=1.2, marker=".", markersize=3, label="found")
-        if c.best is not None:
-            axes.plot(at, -c.best.found_nm[cut], color=GREEN, linewidth=1, linestyle="--",
-                      label="from the perfect image")  # fmt: skip
         axes.set_xlim(1.25 * at[inside].min(), 1.25 * at[inside].max())
         axes.set_ylim(-0.05 * SHOWN_NM, SHOWN_NM)
         axes.set_aspect("equal")
         axes.set_xlabel(f"{name} (nm)")
         axes.set_ylabel("over the apex (nm)")
     both[0].legend(fontsize=8.5, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0),
-                   ncols=3)  # fmt: skip
+                   ncols=2)  # fmt: skip
     told = ""
     if c.radius_nm is not None and c.true_radius_nm is not None:
         told = f" Radius of the top 3 nm: {c.radius_nm:.1f} nm found, {c.true_radius_nm:.1f} true."

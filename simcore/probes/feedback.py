@@ -122,9 +122,12 @@ class Landscape(NamedTuple):
     step_x_nm: float
     step_y_nm: float
     heights_nm: Floats
-    """(ny, nx)."""
+    """(ny, nx): where the lever would rest, counted from its rest over the first material."""
     material: npt.NDArray[np.uint8]
-    """(ny, nx): of the point that the tip touches."""
+    """(ny, nx): of the point that holds the tip."""
+    over_nm: Floats
+    """(materials,): how much farther than over the first material the lever rests over each. What
+    the tip feels is `heights_nm` less this, so that rests go on evenly where materials change."""
 
 
 @dataclass

@@ -60,12 +60,14 @@ def bottom_effect(indentation_nm: Any, radius_nm: float, thickness_nm: float) ->
     The series in chi = sqrt(R indentation) / h of a layer bonded to its support, nu = 0.5, by
     E. K. Dimitriadis et al., Biophys. J. 82 (2002) 2798, eq. 12, derived for indentations up to
     h / 10. It stays finite at any indentation, where a layer can't be squeezed to nothing: so it
-    comes with 1 / (1 - (indentation / h)^2), which adds 1 % at h / 10 and grows beyond all bounds
-    towards h. (It is held at a million, half a millionth of h above the support: past any force.)
+    comes with (1 - (indentation / h)^3)^-3. That is this package's own choice: it adds 0.3 % at
+    h / 10 and grows towards h with the inverse cube of what is left, as the stiffness of a bonded
+    layer under a flat punch does. (So close to h that it passes 1e12, beyond any force, it's held.)
     """
     chi = math.sqrt(radius_nm * indentation_nm) / thickness_nm
     series = 1.0 + chi * (1.133 + chi * (1.283 + chi * (0.769 + chi * 0.0975)))
-    return series / max(1.0 - (indentation_nm / thickness_nm) ** 2, 1e-6)
+    left = max(1.0 - (indentation_nm / thickness_nm) ** 3, 1e-4)
+    return series / (left * left * left)
 
 
 @numba.njit(cache=True, nogil=True, inline="always")

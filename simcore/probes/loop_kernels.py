@@ -276,7 +276,8 @@ def _felt(land: Any, column: float, row: float) -> Any:
     p, q = u - j, v - i
     top = h[i, j] + p * (h[i, j + 1] - h[i, j])
     low = h[i + 1, j] + p * (h[i + 1, j + 1] - h[i + 1, j])
-    return top + q * (low - top), land.material[int(v + 0.5), int(u + 0.5)]
+    material = land.material[int(v + 0.5), int(u + 0.5)]
+    return top + q * (low - top) - land.over_nm[material], material
 
 
 @numba.njit(cache=True, nogil=True, inline="always")

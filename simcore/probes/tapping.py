@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nanophantom.simcore.probes.cantilever import Cantilever
-from nanophantom.simcore.probes.interaction import bottom_effect
+from nanophantom.simcore.probes.interaction import indentation_nm
 from nanophantom.simcore.probes.tapping_kernels import REACH_NM, approach_rows, inwards, tap_of
 from nanophantom.simcore.probes.tapping_ode import EV_PER_NN_NM, follow
 from nanophantom.simcore.surfaces import Material
@@ -168,11 +168,14 @@ def followed(
     points = math.ceil((start + free_amplitude_nm) / step) + 1
     distance = start - step * np.arange(points)
     hold = math.ceil(4.0 * lever.quality_factor / math.pi) + 4
-    # Forty steps to a radian of the lever on the spring of its contact.
-    indentation = min(0.2, 0.5 * material.depth_nm)
-    contact = 2.0 * material.reduced_modulus_gpa * math.sqrt(indentation * radius_nm)
-    contact *= bottom_effect(indentation, radius_nm, material.depth_nm)
-    steps = math.ceil(min(max(40.0 * math.sqrt(contact / lever.stiffness_n_per_m), 400.0), 3000.0))
+    # Forty steps to a radian of the lever on the spring of its contact. That of a layer stiffens as
+    # it is squeezed: twenty steps where that is as hard as a swing far into it can squeeze.
+    contact, most = 2.0 * material.reduced_modulus_gpa * math.sqrt(0.2 * radius_nm), 3000.0
+    if material.thickness_nm is not None:
+        load = 20.0 * lever.stiffness_n_per_m * free_amplitude_nm
+        deep, deeper = (indentation_nm(f * load, radius_nm, material) for f in (1.0, 1.01))
+        contact, most = max(contact, 0.01 * load / (deeper - deep) / 4.0), 20000.0
+    steps = math.ceil(min(max(40.0 * math.sqrt(contact / lever.stiffness_n_per_m), 400.0), most))
     cycles = follow(
         lever, free_amplitude_nm, radius_nm, material, np.repeat(distance, hold), steps=steps
     )

@@ -8,6 +8,8 @@ eta sqrt(R indentation) dx/dt of Kelvin and Voigt, a steady state balances energ
 
     sin(phase) =  A / A0 + Q E_dis / (pi k A0 A)
     cos(phase) = -2 Q <F cos(w0 t - phase)> / (k A0)
+
+Thin layers on a hard support push back as `interaction` says.
 """
 
 from __future__ import annotations
@@ -118,7 +120,8 @@ def _peak(tap: Any, gap: float, amplitude: float) -> Any:
             z = gap + 2.0 * amplitude * math.sin(0.5 * angle) ** 2
             drag = tap.drag * math.sqrt(tap.radius * max(CONTACT_NM - z, 0.0))
             push = drag * amplitude * math.sin(angle)
-            peak = max(peak, force_nn(z, tap.radius, tap.e_star, tap.adhesion, tap.thickness) + push)
+            force = force_nn(z, tap.radius, tap.e_star, tap.adhesion, tap.thickness)
+            peak = max(peak, force + push)
     return peak
 
 

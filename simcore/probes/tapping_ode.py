@@ -4,11 +4,12 @@ The first mode, driven at its resonance w0, in the time theta = w0 t:
 
     x'' + x' / Q + x = (A0 / Q) cos(theta) + F(d + x, x') / k,
 
-d the distance of the lever's rest position from the surface, with the force of `interaction` and,
-while the tip indents, Kelvin and Voigt's drag -eta sqrt(R indentation) dx/dt (R. Garcia et al.,
-Phys. Rev. Lett. 97 (2006) 016103). The free lever advances by its exact solution; forces come in
-as kicks at both ends of a step (Strang), so that the surface alone limits the step. Some 1e-5 s a
-cycle: for tests, for single transients, and for levers in liquid, which settle in a few cycles.
+d the distance of the lever's rest position from the surface (half-space or thin layer), with the
+force of `interaction` and, while the tip indents, Kelvin and Voigt's drag -eta sqrt(R indentation)
+dx/dt (R. Garcia et al., Phys. Rev. Lett. 97 (2006) 016103). The free lever advances by its exact
+solution; forces come in as kicks at both ends of a step (Strang), so that the surface alone limits
+the step. Some 1e-5 s a cycle: for tests, for single transients, and for levers in liquid, which
+settle in a few cycles.
 """
 
 from __future__ import annotations

@@ -56,7 +56,13 @@ def follow(loop, heights, knot_s, contact=None, x=None, delay_s=0.0, tapping=NO_
     """Follow a profile sampled at every knot; return stage, detected, phase, felt, over time."""
     profile = np.asarray(heights, np.float64)
     land = Landscape(
-        0.0, 0.0, 1.0, 1.0, np.repeat(profile[None], 2, axis=0), np.zeros((2, len(profile)), "u1")
+        0.0,
+        0.0,
+        1.0,
+        1.0,
+        np.repeat(profile[None], 2, axis=0),
+        np.zeros((2, len(profile)), "u1"),
+        np.zeros(1),
     )
     x = np.arange(len(profile), dtype=np.float64) if x is None else x
     rest = float(profile[0]) - loop.setpoint_nm if rest is None else rest

@@ -224,7 +224,9 @@ def test_jumps_lose_the_difference_of_energies() -> None:
     def apart(z: float) -> float:
         return float(
             optimize.brentq(
-                lambda d: k * (d - z) - force_nn(d + CONTACT_NM, radius, e_star, w, np.inf), 1.2, 1e3
+                lambda d: k * (d - z) - force_nn(d + CONTACT_NM, radius, e_star, w, np.inf),
+                1.2,
+                1e3,
             )
         )
 

@@ -70,6 +70,60 @@ def test_touching_spheres_are_cut_apart_and_the_cleft_is_left_out():
     assert found.diameter_nm == pytest.approx([16, 16], abs=0.1)
 
 
+def cluster(flattening=1.0):
+    """Return a ball of 16 nm amid six that touch it, and what is found; one more alone."""
+    tip = SphereCone().sampled((0.5, 0.5), 40.0)
+    y, x = np.mgrid[:240, :300] * 0.5
+    around = np.deg2rad(np.arange(0, 360, 60))
+    places = [(60.0, 50.0), *zip(60 + 16 * np.sin(around), 50 + 16 * np.cos(around), strict=True)]
+    heights = np.zeros(x.shape)
+    for py, px in (*places, (60.0, 115.0)):
+        cap = np.maximum(64 - (x - px) ** 2 - (y - py) ** 2, 0)
+        heights = np.maximum(heights, flattening * np.where(cap > 0, 8 + np.sqrt(cap), 0))
+    image = dilate(heights, tip.heights_nm, tip.apex)
+    image += np.random.default_rng(4).normal(0, 0.02, image.shape)
+    shape = "sphere" if flattening == 1 else "spheroid"
+    found = particles.find(image, 0.5, tip_nm=tip.heights_nm, apex=tip.apex, shape=shape)
+    middle = int(np.argmin(np.hypot(found.x_nm - 50, found.y_nm - 60)))
+    alone = int(np.argmax(found.x_nm))
+    return found, middle, alone
+
+
+def test_a_width_between_neighbours_all_around_is_not_believed():
+    """The tip reaches no flank: the width is nm too large and says so, the height is right."""
+    found, middle, alone = cluster()
+    assert len(found.x_nm) == 8
+    excess = found.lateral_diameter_nm[middle] - 16
+    assert excess > 3
+    assert found.lateral_uncertainty_nm[middle] > excess
+    assert found.in_cleft[middle]
+    assert not found.in_cleft[alone]
+    assert found.diameter_nm == pytest.approx(np.full(8, 16.0), abs=0.15)
+    assert np.all(np.abs(found.diameter_nm - 16) < 2 * found.diameter_uncertainty_nm)
+
+
+def test_flattened_ones_between_neighbours_have_wide_uncertainties():
+    """Of a spheroid the height tells no width: where no flank shows the uncertainty holds both."""
+    found, middle, alone = cluster(0.75)
+    assert found.in_cleft[middle]
+    assert not found.in_cleft[alone]
+    error = np.abs(found.diameter_nm - 16)
+    assert error[alone] < 0.3
+    assert found.diameter_uncertainty_nm[middle] > error[middle]
+
+
+def test_a_width_much_larger_than_the_height_leaves_the_height_alone():
+    """Equal uncertainties weigh alike; a width 8 of its uncertainties over the height, or of no
+    flank at all, isn't averaged in."""
+    height, width, half = np.full(3, 20.0), np.array([21.0, 26.0, 21.0]), np.full(3, 0.5)
+    seen = np.array([True, True, False])
+    diameter, sigma, lateral_sigma, cleft = particles.of_spheres(height, half, width, half, seen)
+    np.testing.assert_allclose(diameter, [20.5, 20.0, 20.0], atol=1e-9)
+    np.testing.assert_allclose(sigma, [0.5 / np.sqrt(2), 0.5, 0.5], rtol=1e-9)
+    np.testing.assert_allclose(lateral_sigma, np.hypot(0.5, [0, 6.0, 1.0]), rtol=1e-9)
+    assert cleft.tolist() == [False, True, True]
+
+
 @pytest.mark.parametrize("threshold", [4.0, "otsu", "robust"])
 def test_cut_ones_are_flagged_and_thresholds_agree(threshold):
     tip = SphereCone().sampled((1.0, 1.0), 40.0)

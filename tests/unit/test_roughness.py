@@ -1,5 +1,7 @@
 """Roughness parameters, power spectra and correlation lengths against closed forms."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -156,3 +158,21 @@ def test_what_has_no_correlation_length_is_refused():
         roughness.fit_autocorrelation(np.random.default_rng(4).normal(size=(64, 64)), 1.0)
     with pytest.raises(ValueError, match="pixel_size_nm"):
         height_spectra.psd_1d(np.zeros((8, 8)), 0.0)
+
+
+@pytest.mark.parametrize("degree_y", [0, 1, None])
+def test_white_noise_has_no_correlation_length(degree_y):
+    """25 images of 64 x 64: most are refused, clearly; else it is noise, Sq within its error."""
+    refused, fitted = 0, 0
+    for seed in range(25):
+        noise = np.random.default_rng(seed).normal(size=(64, 64))
+        try:
+            found = roughness.fit_autocorrelation(noise, 1.0, degree_y=degree_y)
+        except ValueError as error:
+            refused += bool(re.search("no correlation length|no length between", str(error)))
+        else:
+            fitted += 1
+            assert found.noise_nm == pytest.approx(1, abs=0.03)
+            assert found.sq_nm < 5 * found.sq_uncertainty_nm
+    assert refused >= 18
+    assert refused + fitted == 25

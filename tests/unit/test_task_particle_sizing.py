@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from nanophantom.analysis import particle_sizes
-from nanophantom.analysis.particles import Particles
 from nanophantom.simcore.fields import Axis, Field, Measured
 from nanophantom.simcore.probes.dilation import dilate
 from nanophantom.simcore.probes.tips import SphereCone
@@ -208,19 +206,6 @@ def test_no_find_is_graded_and_a_specimen_without_particles_refused():
     without.truth_tables = ("surface", "view", "tip")
     with pytest.raises(ValueError, match="no truth specimen_particles"):
         TASK.grade(answer(), without)
-
-
-def test_a_width_much_larger_than_the_height_is_a_cleft():
-    """Equal uncertainties weigh alike; a width 5 sigma over the height leaves the height alone."""
-    one, nothing = np.ones(2), np.zeros(2)
-    found = Particles(
-        nothing, nothing, nothing, nothing, np.array([20.0, 20.0]), 0.5 * one, one,
-        np.array([21.0, 26.0]), 0.5 * one, one, one, nothing.astype(bool),
-        np.zeros((2, 2), np.int64), 0.5, 0.05,
-    )  # fmt: skip
-    diameter, sigma = particle_sizes._of_spheres(found, 1e-6)
-    np.testing.assert_allclose(diameter, [20.5, 20.0], atol=1e-9)
-    np.testing.assert_allclose(sigma, [0.5 / np.sqrt(2), 0.5], rtol=1e-9)
 
 
 def test_default_algorithm_measures_particles():
