@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from nanophantom.simcore.models import Model, one_of
+from nanophantom.simcore.parallel import map_threads
 from nanophantom.simcore.probes.cantilever import Cantilever
 from nanophantom.simcore.probes.feedback import ContactTable, distance_at
 from nanophantom.simcore.probes.interaction import CONTACT_NM, bottom_effect, indentation_nm
@@ -23,6 +24,8 @@ Floats = npt.NDArray[np.float64]
 
 TABLE_STEP_NM = 0.02
 """Spacing of the tables of answers; they bend over some tenths of a nanometre."""
+CURVE_STEP_NM = 0.05
+"""Spacing of steady tapping curves, from which forces are read and the search for rests begins."""
 DEEPEST_NM = 20.0
 """So far the lever may be pushed beyond the set point before a contact table goes on straight."""
 
@@ -92,10 +95,13 @@ class Tapping(Model):
 
     def answer(self, lever: Cantilever, radius_nm: float, materials: Sequence[Material]) -> Answer:
         """Tabulate amplitude and phase against distance by the averaged model."""
-        curves = [
-            approach_curve(lever, self.free_amplitude_nm, radius_nm, material)
-            for material in materials
-        ]
+        curves = map_threads(
+            lambda _, material: approach_curve(
+                lever, self.free_amplitude_nm, radius_nm, material, step_nm=CURVE_STEP_NM
+            ),
+            materials,
+            lambda: None,
+        )
         return Answer(
             tapping_table(lever, self.free_amplitude_nm, radius_nm, materials),
             NO_CONTACT,

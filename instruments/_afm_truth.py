@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
+RINGS_FROM = 2.0
+"""Gain times ring-down from which tapping loops were seen to ring, about."""
+
 KEPT_NM = 30.0
 """Depth of the tip that is told of every frame."""
 
@@ -154,6 +157,17 @@ def notes(acquisition: AFMAcquisition) -> tuple[str, ...]:
     if acquisition.tapping:
         forces += f" on average, {peak.max():.3g} nN at most in a cycle"
     told.append(f"At the set point the tip presses on {name} with {forces}.")
+    hastiest = int(np.argmax(table["integral_per_s"]))
+    gain, stage = float(table["integral_per_s"][hastiest]), acquisition.afm.stage
+    lever = gain * acquisition.afm.cantilever.ring_down_s if acquisition.tapping else 0.0
+    # An integrator before a resonance is unstable where Ki Q / w passes 1.
+    staged = gain * stage.quality_factor / (2e3 * math.pi * stage.resonance_khz)
+    if lever > RINGS_FROM or staged > 1.0:
+        told.append(
+            f"A gain of {gain:g}/s is more than this loop can bear: it is {lever:.2g} times the "
+            f"rate at which the lever rings down and {staged:.2g} of what the stage's resonance "
+            "allows. It will ring, and heights may float."
+        )
     return tuple(told)
 
 
@@ -196,8 +210,8 @@ def _tip_frames(acquisition: AFMAcquisition) -> Table:
     return {
         "frame": np.arange(len(tips)),
         "height_nm": heights,
-        "apex": before,
-        "step_nm": np.array(tips[0].step_nm),
+        "apex": np.tile(before, (len(tips), 1)),
+        "step_nm": np.tile(tips[0].step_nm, (len(tips), 1)),
     }
 
 

@@ -230,8 +230,8 @@ def _map_writers(dataset: Dataset, to: str) -> dict[str, Callable[[Path], None]]
     }
     if not specs:
         raise ValueError(
-            f"{to} holds maps of heights, phases, forces and the like over nm; this dataset has "
-            "none; export it to tiff, mrc or csv"
+            f"{to} holds images of heights, phases and the like over nm; the frames of this "
+            "dataset are none; export it to tiff, mrc or csv"
         )
     shape = next(iter(specs.values())).shape
     y, x = next(iter(specs.values())).axes

@@ -141,7 +141,7 @@ def _here(tasks: Iterable[Task[T]], threads: int) -> Generator[T, None, None]:
     for task in tasks:
         before, _threads = _threads, threads
         try:
-            result = task()
+            result = _call(task)
         finally:
             _threads = before
         yield result
@@ -179,7 +179,13 @@ def _on_workers(tasks: Iterable[Task[T]], workers: int, threads: int) -> Generat
 
 
 def _call(task: Task[T]) -> T:
-    return task()
+    try:
+        return task()
+    except SystemError as problem:
+        # Ctrl-C inside compiled code: numba wraps it.
+        if isinstance(problem.__cause__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _start_worker(wisdom: bytes, threads: int) -> None:

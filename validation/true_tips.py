@@ -39,8 +39,8 @@ class LaidUpon:
 def true_tip(table: Table, frame: int | None = None) -> TipMap:
     """Return the tip of a truth table, "tip" or one frame of "tip_frames"."""
     heights = np.asarray(table["height_nm"], np.float64)
-    row, column = (int(i) for i in table["apex"])
-    step_y, step_x = (float(s) for s in table["step_nm"])
+    row, column = (int(i) for i in np.reshape(table["apex"], (-1, 2))[0])
+    step_y, step_x = (float(s) for s in np.reshape(table["step_nm"], (-1, 2))[0])
     shown = heights if frame is None else heights[frame]
     return TipMap(shown, (row, column), (step_y, step_x))
 

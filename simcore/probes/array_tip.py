@@ -45,7 +45,13 @@ class ArrayTip(TipShape):
     @property
     def radius_nm(self) -> float:
         """Effective radius of the apex: of the sphere fitted to its top."""
-        return self.tip_map.apex_radius_nm(self.fit_depth_nm)
+        try:
+            return self.tip_map.apex_radius_nm(self.fit_depth_nm)
+        except ValueError as error:
+            raise ValueError(
+                f"tip.file: {Path(self.file).name}: {error}; heights of a tip count upwards, its "
+                "apex is the highest sample"
+            ) from None
 
     def profile_nm(self, x_nm: npt.ArrayLike, y_nm: npt.ArrayLike) -> Floats:
         """Return t(u), bilinear between the samples of the file; -inf outside."""

@@ -19,11 +19,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from nanophantom.simcore.parallel import map_threads
 from nanophantom.simcore.probes.cantilever import Cantilever
 from nanophantom.simcore.probes.tapping import AVERAGED_FROM_Q, followed
 from nanophantom.simcore.probes.tapping_kernels import REACH_NM, inwards, surface_rows, tap_of
@@ -88,8 +89,9 @@ def tapping_table(
     for material, of_material in zip(materials, values, strict=True):
         if averaged:
             tap = tap_of(lever, free_amplitude_nm, radius_nm, material)
-            for i, of_root in enumerate(of_material):
-                rows = inwards(surface_rows(tap, (root_step * (1 + i)) ** 2, start, step_nm))
+            amplitudes = (root_step * (1 + np.arange(roots))) ** 2
+            of_roots = _at_amplitudes(tap, amplitudes.tolist(), start, step_nm)
+            for of_root, rows in zip(of_material, of_roots, strict=True):
                 for j in range(2):
                     of_root[:, j] = np.interp(grid, rows[:, 0], rows[:, 1 + j])
         else:
@@ -100,6 +102,15 @@ def tapping_table(
                 of_material[0, :, j] = np.interp(grid, rows[:, 0], column)
     return TappingTable(
         values, averaged, float(free_amplitude_nm), 1.0 / root_step, start, 1.0 / step_nm
+    )
+
+
+def _at_amplitudes(tap: Any, amplitudes: list[float], start: float, step: float) -> list[Floats]:
+    """Return the rows of `surface_rows` by growing distance, at each amplitude."""
+    return map_threads(
+        lambda _, amplitude: inwards(surface_rows(tap, amplitude, start, step)),
+        amplitudes,
+        lambda: None,
     )
 
 

@@ -63,6 +63,7 @@ def test_a_function_that_breaks_the_contract_gets_one_line(
     assert says in errors[0]
 
 
+@pytest.mark.slow
 def test_a_finder_that_returns_the_reference_lattice_fails_on_a_strained_copy(
     dataset: Path, recipe_file: Path, tmp_path: Path, command: Any
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_finder_that_returns_the_reference_lattice_fails_on_a_strained_copy(
     assert abroad["rmse.particle"] > 3 * found["rmse.particle"]
 
 
+@pytest.mark.slow
 def test_recall_falls_with_dose(recipe_file: Path, tmp_path: Path, command: Any) -> None:
     recalls = []
     for dose in (300, 20, 5):

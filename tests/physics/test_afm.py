@@ -340,6 +340,14 @@ def test_the_least_wear_leaves_the_image_as_it_is():
         np.testing.assert_allclose(worn.signals[name], fresh.signals[name], atol=0.01)
 
 
+def test_a_gain_that_rings_is_told():
+    """Notes warn of a gain beyond what lever or stage can bear, and only then."""
+    flat = Relief(lambda x, y: 0.0 * x)
+    for gain, rings in ((2000.0, False), (10_000.0, True)):
+        notes = afm(controller__integral_per_s=gain).plan(flat, Run(1)).notes
+        assert any("will ring" in note for note in notes) == rings
+
+
 def test_impossible_recipes_are_refused_in_one_line():
     """Atoms without a surface, set points that can't be kept, numbers that don't fit frames."""
     from nanophantom.samples._family import Sample

@@ -254,7 +254,13 @@ def test_gsf_is_one_map_of_heights_a_file(heights, tmp_path):
     assert "truth_surface_height.gsf" in names
 
 
+def test_tables_of_a_force_microscope_go_to_csv(heights, tmp_path):
+    """Every table of the truth that has rows, the tip's life among them."""
+    names = {f.name for f in export(heights, "csv", tmp_path)}
+    assert {"truth_tip_lines.csv", "truth_motion.csv", "truth_loop.csv"} <= names
+
+
 def test_images_of_electrons_are_no_maps_of_heights(dataset, tmp_path):
-    with pytest.raises(ValueError, match="this dataset has none; export it to tiff"):
+    with pytest.raises(ValueError, match="frames of this dataset are none; export"):
         export(dataset, "gwy", tmp_path / "none")
     assert not (tmp_path / "none").exists()

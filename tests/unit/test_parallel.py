@@ -150,3 +150,15 @@ def test_memory_respects_a_container_limit(tmp_path, monkeypatch):
 
 def _own_group_is_root(read_text):
     return lambda path, *a: "0::/\n" if str(path) == "/proc/self/cgroup" else read_text(path, *a)
+
+
+def _interrupted_in_compiled_code() -> None:
+    raise SystemError("a compiled function returned a result with an exception set") from (
+        KeyboardInterrupt()
+    )
+
+
+def test_an_interrupt_inside_compiled_code_is_an_interrupt() -> None:
+    """numba hands Ctrl-C on as a SystemError; whoever waits for the task sees what it was."""
+    with pytest.raises(KeyboardInterrupt):
+        list(run_tasks([_interrupted_in_compiled_code], workers=1))
