@@ -10,6 +10,7 @@ from nanophantom.scenarios import recipe
 from nanophantom.scenarios.run import prepare
 from nanophantom.scenarios.scenario import Scenario
 from nanophantom.simcore import fft
+from nanophantom.simcore.runs import joined
 from nanophantom.simcore.store import Dataset
 from nanophantom.simcore.store.layout import RECIPE, WISDOM
 
@@ -43,11 +44,20 @@ def remake(folder: Path, frame: int) -> list[str]:
         made = acquisition.expose(frame)
     differences = []
     for name, values in made.signals.items():
-        kept = dataset.signal(name, frame, frame + 1)[0]
+        own = frame - dataset.layout.frames_of(name).start
+        kept = dataset.signal(name, own, own + 1)[0]
         if kept.tobytes() != np.ascontiguousarray(values).tobytes():
             differences.append(f"frame {frame}: signal {name!r} differs from the one kept")
     for name in dataset.frame_truth_names:
-        kept = dataset.frame_truth(name, frame, frame + 1)[0]
+        if frame not in dataset.layout.range_of(name):
+            continue
+        own = frame - dataset.layout.range_of(name).start
+        kept = dataset.frame_truth(name, own, own + 1)[0]
         if kept.tobytes() != np.ascontiguousarray(made.truth[name]).tobytes():
             differences.append(f"frame {frame}: truth {name!r} differs from the one kept")
+    for name in made.tables:
+        again = joined([(frame, made.tables[name])])
+        for column, values in dataset.frame_table(name, frame, frame + 1).items():
+            if values.tobytes() != np.ascontiguousarray(again[column]).tobytes():
+                differences.append(f"frame {frame}: {name}.{column} differs from the one kept")
     return differences

@@ -269,7 +269,10 @@ class Item:
             functools.partial(_expose_shard, acquisition, self.folder, writer.shards, k)
             for k in todo
         )
-        with closing(parallel.run_tasks(tasks, workers, total=len(todo))) as receipts:
+        made = parallel.run_tasks(
+            tasks, workers, total=len(todo), in_threads=acquisition.in_threads
+        )
+        with closing(made) as receipts:
             for receipt in receipts:
                 writer.record(receipt)
                 done += len(writer.layout.frames(receipt.shard))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nanophantom.simcore.fields import Array, Axis, Field, Measured, Table
-from nanophantom.simcore.runs import Acquisition, Frame, Parts
+from nanophantom.simcore.runs import Acquisition, Frame, Parts, joined
 from nanophantom.simcore.specimens import Specimen, truth_tables
 
 
@@ -68,19 +68,40 @@ class Experiment:
         return self._truth[table]
 
     def signal(self, name: str, start: int = 0, stop: int | None = None) -> Array:
-        """Return frames of one signal, shape (frames, ...)."""
-        return np.stack([frame.signals[name] for frame in self._frames[start:stop]])
+        """Return frames of one signal, shape (frames, ...); those that hold it, counted from 0."""
+        held = [frame.signals[name] for frame in self._frames if name in frame.signals]
+        return np.stack(held[start:stop])
 
     def frame_truth(self, name: str, start: int = 0, stop: int | None = None) -> Array:
-        """Return one frame truth, shape (frames, ...)."""
-        return np.stack([frame.truth[name] for frame in self._frames[start:stop]])
+        """Return one frame truth, shape (frames, ...); of frames that hold it, counted from 0."""
+        held = [frame.truth[name] for frame in self._frames if name in frame.truth]
+        return np.stack(held[start:stop])
+
+    @property
+    def frame_tables(self) -> tuple[str, ...]:
+        """Names of the tables that frames have, of a length of their own."""
+        return tuple(dict.fromkeys(name for frame in self._frames for name in frame.tables))
+
+    def frame_table(self, name: str, start: int = 0, stop: int | None = None) -> Table:
+        """Return a table of frames ``start`` to ``stop - 1``, whose column ``frame`` tells which.
+
+        Raises
+        ------
+        ValueError
+            There is no such table.
+        """
+        if name not in self.frame_tables:
+            raise ValueError(f"no frame table {name!r}; there are: {', '.join(self.frame_tables)}")
+        held = [(f.index, f.tables[name]) for f in self._frames[start:stop] if name in f.tables]
+        return joined(held)
 
     def ideal(self, signal: str, i: int) -> Array:
         """Return the noise-free expectation of a signal in frame ``i``."""
         name = self._specs[signal].ideal
         if name is None:
             raise ValueError(f"signal {signal!r} has no noise-free counterpart")
-        return self._frames[i].truth[name]
+        ideal: Array = self.frame_truth(name, i, i + 1)[0]
+        return ideal
 
     def measured(self) -> Measured:
         """Return what an analysis may see."""

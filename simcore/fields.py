@@ -47,7 +47,8 @@ class Field:
     def __post_init__(self) -> None:
         if self.data.ndim != len(self.axes):
             raise ValueError(f"{self.data.ndim} dimensions need as many axes, got {len(self.axes)}")
-        object.__setattr__(self, "data", read_only(self.data))
+        if isinstance(self.data, np.ndarray):  # frames on disk can't be written to anyway
+            object.__setattr__(self, "data", read_only(self.data))
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,13 +13,14 @@ plans come from one set of wisdom, and no library inside a worker splits its sum
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import signal
 import threading
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ThreadPoolExecutor, wait
 from multiprocessing import resource_tracker as python_tracker
 from pathlib import Path
 from typing import TypeVar, cast
@@ -51,6 +52,7 @@ def run_tasks(
     workers: int | None = None,
     progress: Progress | None = None,
     total: int | None = None,
+    in_threads: bool = False,
 ) -> Generator[T, None, None]:
     """Run tasks on worker processes and yield their results in the order they finish.
 
@@ -68,6 +70,8 @@ def run_tasks(
         Called in this process with the number of tasks finished so far.
     total
         Number of tasks, if known: no more workers than that are started.
+    in_threads
+        Use threads of this process instead: for short tasks that leave Python's lock to others.
 
     Raises
     ------
@@ -83,8 +87,11 @@ def run_tasks(
     if total is not None:
         workers = max(1, min(workers, total))
     spare = wanted // workers
-    results = _here(tasks, spare) if workers == 1 else _on_workers(tasks, workers, spare)
-    return _run(results, progress)
+    if workers == 1:
+        return _run(_here(tasks, spare), progress)
+    if in_threads:
+        return _run(_on_threads(tasks, workers), progress)
+    return _run(_on_workers(tasks, workers, spare), progress)
 
 
 def threads_here() -> int:
@@ -145,6 +152,23 @@ def _here(tasks: Iterable[Task[T]], threads: int) -> Generator[T, None, None]:
         finally:
             _threads = before
         yield result
+
+
+def _on_threads(tasks: Iterable[Task[T]], threads: int) -> Generator[T, None, None]:
+    """Keep every thread busy and one task waiting, so that no results pile up."""
+    todo = iter(tasks)
+    with ThreadPoolExecutor(threads) as pool:
+        running = {pool.submit(_call, task) for task in itertools.islice(todo, threads + 1)}
+        try:
+            while running:
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                for task in itertools.islice(todo, len(finished)):
+                    running.add(pool.submit(_call, task))
+                for future in finished:
+                    yield future.result()
+        finally:
+            for future in running:
+                future.cancel()
 
 
 def _on_workers(tasks: Iterable[Task[T]], workers: int, threads: int) -> Generator[T, None, None]:

@@ -8,8 +8,8 @@ be made alone, in any order, on any worker.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,11 +41,46 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """What one exposure gave: measured signals and this frame's truth, by name."""
+    """What one exposure gave: measured signals and this frame's truth, by name.
+
+    Attributes
+    ----------
+    index
+        Number of the frame.
+    signals
+        What was measured.
+    truth
+        Arrays of the same shape in every frame.
+    tables
+        Tables whose length changes from frame to frame (the emitters that shone, say).
+    """
 
     index: int
     signals: Mapping[str, Array]
     truth: Mapping[str, Array]
+    tables: Mapping[str, Table] = field(default_factory=dict)
+
+
+def joined(tables: Sequence[tuple[int, Table]]) -> dict[str, Array]:
+    """Join tables of several frames into one that opens with the column ``frame``.
+
+    Raises
+    ------
+    ValueError
+        Columns differ from frame to frame, or in length within one frame.
+    """
+    columns = list(tables[0][1]) if tables else []
+    for frame, table in tables:
+        lengths = {len(values) for values in table.values()}
+        if list(table) != columns or len(lengths) > 1 or "frame" in table:
+            raise ValueError(
+                f"frame {frame}: a frame table needs the same columns in every frame, equally "
+                "long and none called frame"
+            )
+    rows = [len(next(iter(table.values()), ())) for _, table in tables]
+    frames = np.repeat(np.array([frame for frame, _ in tables], np.int32), rows)
+    values = {c: np.concatenate([np.asarray(table[c]) for _, table in tables]) for c in columns}
+    return {"frame": frames, **values}
 
 
 @dataclass(frozen=True)
@@ -58,6 +93,8 @@ class SignalSpec:
     unit: str
     ideal: str | None = None
     """Name of the frame truth that holds this signal's noise-free expectation."""
+    frames: tuple[int, int] | None = None
+    """The first frame that holds it and the one after the last; None: all frames do."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +122,10 @@ class Acquisition(ABC):
     """
 
     n_frames: int
+
+    in_threads: bool = False
+    """Whether :meth:`expose` may run in several threads, and spends its time where Python's lock is
+    released. Frames that take a millisecond are then made without the start of processes."""
 
     @abstractmethod
     def signals(self) -> Mapping[str, SignalSpec]:

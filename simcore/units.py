@@ -52,6 +52,12 @@ SUFFIXES: dict[str, str] = {
     "_nm_per_V": "nanometer / volt",
     "_fm_per_sqrt_hz": "femtometer / hertz**0.5",
     "_per_s": "1 / second",
+    "_kw_per_cm2": "kilowatt / centimeter**2",
+    "_per_s_per_kw_per_cm2": "centimeter**2 / kilowatt / second",
+    "_nM": "nanomolar",
+    "_per_s_per_nM": "1 / nanomolar / second",
+    "_per_um2": "1 / micrometer**2",
+    "_um2": "micrometer**2",
 }
 
 # How the unit is written beside a number, in figures and messages.
@@ -85,6 +91,11 @@ SYMBOLS: dict[str, str] = {
     "_nm_per_V": "nm/V",
     "_fm_per_sqrt_hz": "fm/√Hz",
     "_per_s": "1/s",
+    "_kw_per_cm2": "kW/cm²",
+    "_per_s_per_kw_per_cm2": "1/s per kW/cm²",
+    "_per_s_per_nM": "1/(s·nM)",
+    "_per_um2": "1/µm²",
+    "_um2": "µm²",
 }
 
 _NUMBER = re.compile(r"^\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*$")

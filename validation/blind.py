@@ -1,6 +1,6 @@
 """Run an outsider's function in a process of its own that is given measured data only.
 
-The process starts in a fresh temporary folder with ``measured.npz`` and ``settings.json``;
+The process starts in a fresh temporary folder with the signals and ``settings.json``;
 its arguments and environment name no dataset, recipe or seed. This keeps an honest function
 blind, it isn't a prison: code that searches the disk on purpose can find what it wants.
 """
@@ -25,9 +25,11 @@ import numpy as np
 import nanophantom
 from nanophantom.simcore.fields import Array, Measured
 
-MEASURED, SETTINGS = "measured.npz", "settings.json"
+SIGNALS, SETTINGS = "signals", "settings.json"
 RESULT, PROBLEM = "result.npz", "problem.txt"
 TIMEOUT_S = 600.0
+MAPPED_BYTES = 256_000_000
+"""Larger signals are handed over as arrays that are read from disk where they are used."""
 
 # What a Python program needs of its environment; everything else stays behind.
 _ENVIRONMENT = (
@@ -79,7 +81,9 @@ def run_blind(
     with tempfile.TemporaryDirectory(prefix="nanophantom-blind-") as folder:
         desk = Path(folder)
         handed = inputs or tuple(measured.signals)
-        _save(desk / MEASURED, {name: measured.signals[name].data for name in handed})
+        (desk / SIGNALS).mkdir()
+        for number, name in enumerate(handed):
+            _save_signal(desk / SIGNALS / f"{number:03d} {name}.npy", measured.signals[name].data)
         (desk / SETTINGS).write_text(json.dumps(dict(measured.settings), default=_plain))
         status = _run_child(desk, json.dumps(request), timeout_s, algorithm)
         if (desk / PROBLEM).exists():
@@ -125,6 +129,18 @@ def _end(child: subprocess.Popen[str]) -> None:
     child.wait()
 
 
+def _save_signal(path: Path, frames: Array) -> None:
+    """Write a signal, in blocks if it is on disk itself."""
+    if isinstance(frames, np.ndarray):
+        np.save(path, frames)
+        return
+    copy = np.lib.format.open_memmap(path, "w+", frames.dtype, frames.shape)
+    block = max(1, 32_000_000 // max(1, copy[:1].nbytes))
+    for start in range(0, len(frames), block):
+        copy[start : start + block] = frames[start : start + block]
+    copy.flush()
+
+
 def _save(path: Path, arrays: Mapping[str, Array]) -> None:
     np.savez(path, **arrays)  # type: ignore[arg-type]
 
@@ -151,8 +167,11 @@ def _child() -> None:
     os.dup2(2, 1)  # C code prints to the descriptor, Python to the stream: both go to stderr
     sys.path.insert(0, request["look_in"])
     algorithm = request["algorithm"]
-    with np.load(MEASURED, allow_pickle=False) as measured:
-        arrays = {name: measured[name] for name in request["inputs"] or measured.files}
+    arrays = {}
+    for file in sorted(Path(SIGNALS).iterdir()):
+        large = file.stat().st_size > MAPPED_BYTES  # "c": what is written stays in memory
+        frames = np.load(file, mmap_mode="c" if large else None, allow_pickle=False)
+        arrays[file.stem.split(" ", 1)[1]] = frames
     data = list(arrays.values()) if request["inputs"] else [arrays]
     settings = json.loads(Path(SETTINGS).read_text())
     desk = Path.cwd()

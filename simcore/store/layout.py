@@ -23,7 +23,7 @@ DATASET, CORPUS, RECIPE = "dataset.json", "corpus.json", "recipe.yaml"
 MANIFEST, MASTER, RUN_TRUTH = "manifest.jsonl", "master.emd", "truth/run.h5"
 PROVENANCE, WISDOM, INPUTS = "provenance.json", "wisdom", "inputs"
 
-SHARD_BYTES = 64_000_000
+SHARD_BYTES = 32_000_000
 """A shard's frames with their ideals, uncompressed, stay below this."""
 SHARDS_WANTED = 32
 """As many shards as keep a good number of workers busy."""
@@ -61,6 +61,18 @@ class Layout:
         """Return the file of a shard's frame truth, relative to the dataset."""
         return f"truth/{shard:06d}.h5"
 
+    def frames_of(self, signal: str) -> range:
+        """Return the frames that hold a signal."""
+        own = self.signals[signal].frames
+        return range(self.n_frames) if own is None else range(*own)
+
+    def range_of(self, name: str) -> range:
+        """Return the frames that hold a signal or a frame truth, an ideal being its signal's."""
+        for signal, spec in self.signals.items():
+            if name in (signal, spec.ideal):
+                return self.frames_of(signal)
+        return range(self.n_frames)
+
     @property
     def ideals(self) -> tuple[str, ...]:
         """Names of the frame truth that is a signal's noise-free expectation."""
@@ -89,6 +101,7 @@ class Layout:
                     axes=tuple(Axis(**axis) for axis in spec["axes"]),
                     unit=spec["unit"],
                     ideal=spec["ideal"],
+                    frames=tuple(spec["frames"]) if spec.get("frames") else None,
                 )
                 for name, spec in data["signals"].items()
             },
@@ -105,7 +118,7 @@ def plan_layout(
     Parameters
     ----------
     shard_frames
-        Frames a shard; by default shards stay below 64 MB and there are 32 or more of them.
+        Frames a shard; by default shards stay below 32 MB and there are 32 or more of them.
     store_ideal
         Store the noise-free frames; by default if they take less than 1 GB.
 
@@ -117,19 +130,23 @@ def plan_layout(
     signals = dict(acquisition.signals())
     if acquisition.n_frames < 1 or not signals:
         raise ValueError("a dataset needs at least one frame and one signal")
-    frame_bytes = ideal_bytes = 0
+    frame_bytes = ideal_bytes = 0.0
     for name, spec in signals.items():
         check_name(name, "signal")
         if len(spec.axes) != len(spec.shape):
             raise ValueError(
                 f"signal {name!r}: {len(spec.shape)} dimensions, {len(spec.axes)} axes"
             )
-        frame_bytes += math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
-        ideal_bytes += 0 if spec.ideal is None else math.prod(spec.shape) * 4
+        first, stop = spec.frames or (0, acquisition.n_frames)
+        if not 0 <= first < stop <= acquisition.n_frames:
+            raise ValueError(f"signal {name!r}: no frames {first} to {stop - 1}")
+        part = (stop - first) / acquisition.n_frames
+        frame_bytes += part * math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
+        ideal_bytes += 0 if spec.ideal is None else part * math.prod(spec.shape) * 4
     if store_ideal is None:
         store_ideal = ideal_bytes * acquisition.n_frames <= IDEAL_BYTES
     if shard_frames is None:
-        by_size = SHARD_BYTES // max(1, frame_bytes + (ideal_bytes if store_ideal else 0))
+        by_size = int(SHARD_BYTES // max(1, frame_bytes + (ideal_bytes if store_ideal else 0)))
         shard_frames = max(1, min(by_size, math.ceil(acquisition.n_frames / SHARDS_WANTED)))
     elif shard_frames < 1:
         raise ValueError(f"shard_frames is {shard_frames}; a shard needs at least one frame")

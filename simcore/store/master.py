@@ -44,8 +44,9 @@ def master_image(layout: Layout) -> bytes:
         for name, spec in layout.signals.items():
             axes = (Axis("frame", 1.0, ""), *spec.axes)
             _add_emd(root, name, layout, spec, axes)
-            _add_hyperspy(file, name, spec, axes, layout.n_frames)
-            _add_nexus(entry, name, axes, (layout.n_frames, *spec.shape))
+            n_frames = len(layout.frames_of(name))
+            _add_hyperspy(file, name, spec, axes, n_frames)
+            _add_nexus(entry, name, axes, (n_frames, *spec.shape))
 
     return file_image(fill)
 
@@ -67,7 +68,8 @@ def _virtual_dataset(
     group: h5py.Group, name: str, layout: Layout, spec: SignalSpec
 ) -> h5py.Dataset:
     """Map the shards one after another (h5py's own way would note the time)."""
-    dtype, shape = np.dtype(spec.dtype), (layout.n_frames, *spec.shape)
+    own = layout.frames_of(name)
+    dtype, shape = np.dtype(spec.dtype), (len(own), *spec.shape)
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_obj_track_times(False)
     # A shard that gets lost reads as what no detector gives, not as zero counts.
@@ -78,8 +80,11 @@ def _virtual_dataset(
     whole = h5py.h5s.create_simple(shape)
     for shard in range(layout.n_shards):
         frames = layout.frames(shard)
-        block = (len(frames), *spec.shape)
-        whole.select_hyperslab((frames.start,) + (0,) * len(spec.shape), block)
+        first, stop = max(frames.start, own.start), min(frames.stop, own.stop)
+        if first >= stop:
+            continue
+        block = (stop - first, *spec.shape)
+        whole.select_hyperslab((first - own.start,) + (0,) * len(spec.shape), block)
         source = Layout.measured_file(shard).encode(), name.encode()
         creation.set_virtual(whole, *source, h5py.h5s.create_simple(block))
     kind = h5py.h5t.py_create(dtype, logical=True)

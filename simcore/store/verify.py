@@ -90,6 +90,11 @@ def _frames_missing(plan: Layout, entries: manifest.Manifest) -> Iterator[str]:
                 yield f"{file}: should hold frames {frames.start} to {frames.stop - 1}"
 
 
+def _held(own: range, frames: tuple[int, int]) -> int:
+    """Count the frames of a shard that hold something."""
+    return len(range(max(own.start, frames[0]), min(own.stop, frames[1])))
+
+
 def _wrong_contents(
     path: Path, plan: Layout, entries: manifest.Manifest, complete: bool
 ) -> Iterator[str]:
@@ -98,8 +103,10 @@ def _wrong_contents(
         with arrays.open_file(path / layout.MASTER) as index:
             for entry in entries.values():
                 if entry.frames and entry.file.startswith("shards/"):
-                    for name in plan.signals:
-                        stack = arrays.read(index[signal_path(name)], *entry.frames)
+                    for name in entry.sums:
+                        own = plan.frames_of(name)
+                        first, stop = (max(0, f - own.start) for f in entry.frames)
+                        stack = arrays.read(index[signal_path(name)], first, stop)
                         if arrays.total(stack) != entry.sums.get(name):
                             yield f"{entry.file}: sum of {name!r} differs read through the index"
     for entry in entries.values():
@@ -109,7 +116,7 @@ def _wrong_contents(
             for name, expected in entry.sums.items():
                 if name not in file:
                     yield f"{entry.file}: {name!r} is missing"
-                elif len(file[name]) != entry.frames[1] - entry.frames[0]:
+                elif len(file[name]) != _held(plan.range_of(name), entry.frames):
                     yield f"{entry.file}: {name!r} has {len(file[name])} frames"
                 elif arrays.total(arrays.read(file[name])) != expected:
                     yield f"{entry.file}: sum of {name!r} differs"

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from nanophantom.simcore.fields import Array, Table
-from nanophantom.simcore.runs import Acquisition, Frame
+from nanophantom.simcore.runs import Acquisition, Frame, joined
 from nanophantom.simcore.store import arrays, files, layout, manifest
 from nanophantom.simcore.store.layout import Layout
 from nanophantom.simcore.store.manifest import Entry
@@ -53,55 +53,81 @@ class ShardWriter:
         if [frame.index for frame in frames] != list(wanted):
             raise ValueError(f"shard {shard} holds frames {wanted.start} to {wanted.stop - 1}")
         measured = self._measured(frames)
-        truth = self._truth(frames)
+        truth, tables = self._truth(frames), self._tables(frames)
         return Receipt(
             shard,
             (
                 self._write(Layout.measured_file(shard), measured, wanted),
-                self._write(Layout.truth_file(shard), truth, wanted),
+                self._write(Layout.truth_file(shard), truth, wanted, tables),
             ),
         )
 
     def _measured(self, frames: Sequence[Frame]) -> dict[str, Array]:
         for frame in frames:
-            if set(frame.signals) != set(self.layout.signals):
+            wanted = {n for n in self.layout.signals if frame.index in self.layout.frames_of(n)}
+            if set(frame.signals) != wanted:
                 raise ValueError(
                     f"frame {frame.index} has signals {sorted(frame.signals)}; the acquisition "
-                    f"declared {sorted(self.layout.signals)}"
+                    f"declared {sorted(wanted)}"
                 )
-            for name, spec in self.layout.signals.items():
-                array = np.asarray(frame.signals[name])
+            for name, values in frame.signals.items():
+                spec, array = self.layout.signals[name], np.asarray(values)
                 if array.shape != spec.shape or array.dtype != np.dtype(spec.dtype):
                     raise ValueError(
                         f"frame {frame.index}: signal {name!r} is {array.dtype} {array.shape}; the "
                         f"acquisition declared {spec.dtype} {spec.shape}"
                     )
-        return {name: np.stack([f.signals[name] for f in frames]) for name in self.layout.signals}
+        return {
+            name: np.stack(held)
+            for name in self.layout.signals
+            if (held := [f.signals[name] for f in frames if name in f.signals])
+        }
 
     def _truth(self, frames: Sequence[Frame]) -> dict[str, Array]:
         left_out = () if self.layout.stores_ideal else self.layout.ideals
-        names = sorted(set(frames[0].truth) - set(left_out))
-        missing = set(self.layout.ideals) - set(left_out) - set(names)
-        if missing:
-            raise ValueError(f"frame {frames[0].index} has no noise-free {sorted(missing)}")
+        names = set(frames[0].truth) - set(self.layout.ideals)
         stacks = {}
         for frame in frames:
-            if sorted(set(frame.truth) - set(left_out)) != names:
+            due = {n for n in self.layout.ideals if frame.index in self.layout.range_of(n)}
+            missing = due - set(left_out) - set(frame.truth)
+            if missing:
+                raise ValueError(f"frame {frame.index} has no noise-free {sorted(missing)}")
+            if set(frame.truth) - set(self.layout.ideals) != names:
                 raise ValueError(
                     f"frame {frame.index} has other truth than frame {frames[0].index}"
                 )
-        for name in names:
+        for name in sorted((names | set(self.layout.ideals)) - set(left_out)):
             layout.check_name(name, "frame truth")
-            each = [np.asarray(frame.truth[name]) for frame in frames]
+            each = [np.asarray(frame.truth[name]) for frame in frames if name in frame.truth]
             if len({array.shape for array in each}) > 1:
-                raise ValueError(f"frame truth {name!r} changes its shape from frame to frame")
-            stacks[name] = np.stack(each)
+                raise ValueError(
+                    f"frame truth {name!r} changes its shape from frame to frame; what has a "
+                    "length of its own in every frame belongs into a frame table"
+                )
+            if each:
+                stacks[name] = np.stack(each)
         return stacks
 
-    def _write(self, file: str, stacks: Mapping[str, Array], frames: range) -> Entry:
+    def _tables(self, frames: Sequence[Frame]) -> dict[str, dict[str, Array]]:
+        """Join the frames' tables, each row with the number of its frame."""
+        names = sorted({name for frame in frames for name in frame.tables})
+        return {
+            name: joined([(f.index, f.tables[name]) for f in frames if name in f.tables])
+            for name in names
+        }
+
+    def _write(
+        self,
+        file: str,
+        stacks: Mapping[str, Array],
+        frames: range,
+        tables: Mapping[str, Table] | None = None,
+    ) -> Entry:
         def fill(hdf5: h5py.File) -> None:
             for name, stack in stacks.items():
                 arrays.write_stack(hdf5, name, stack)
+            if tables:
+                arrays.write_tables(hdf5, tables)
 
         image = arrays.file_image(fill)
         files.write_whole(self.path / file, image)

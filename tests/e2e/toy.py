@@ -46,7 +46,9 @@ class Toy(Acquisition):
         hill = np.exp(-((y - 8) ** 2 + (x - 8 - 0.5 * i) ** 2) / 20)
         ideal = (5 + 200 * hill).astype(np.float32)
         counts = self.run.rng("counts", i).poisson(ideal).astype(np.uint16)
-        return Frame(i, {"image": counts}, {"ideal": ideal, "shift_nm": np.float64(0.025 * i)})
+        truth = {"ideal": ideal, "shift_nm": np.float64(0.025 * i)}
+        shining = {"emitter": np.arange(i % 3), "photons": np.full(i % 3, 10.0 * i)}
+        return Frame(i, {"image": counts}, truth, {"shining": shining})
 
     def truth(self, parts: Parts | None = None) -> Mapping[str, Table]:
         frames = np.arange(self.n_frames)

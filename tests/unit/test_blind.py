@@ -70,7 +70,7 @@ def test_function_sees_no_dataset_recipe_or_seed(measured, mine, monkeypatch):
     run_blind("mine:find", measured)
     text = (folder / "seen.json").read_text()
     seen = json.loads(text)
-    assert seen["files"] == ["measured.npz", "settings.json"]
+    assert seen["files"] == ["settings.json", "signals"]
     assert seen["stdin"] == ""
     assert seen["cwd"] != str(folder)
     assert "SECRET" not in text
@@ -80,7 +80,7 @@ def test_function_sees_no_dataset_recipe_or_seed(measured, mine, monkeypatch):
 def test_only_the_signals_of_the_task_are_handed_over(measured, mine):
     """A second signal that the task doesn't name stays behind."""
     mine("import os\ndef find(a, settings):\n    import numpy as np\n"
-         "    return {'n': [len(np.load('measured.npz').files)]}")  # fmt: skip
+         "    return {'n': [len(os.listdir('signals'))]}")  # fmt: skip
     two = Measured({**measured.signals, "other": measured.signals["image"]}, measured.settings)
     assert run_blind("mine:find", two, inputs=("image",))["n"][0] == 1
 

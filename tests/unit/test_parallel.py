@@ -8,6 +8,7 @@ from __future__ import annotations
 import operator
 import os
 import signal
+import threading
 import time
 from contextlib import closing
 from functools import partial
@@ -162,3 +163,32 @@ def test_an_interrupt_inside_compiled_code_is_an_interrupt() -> None:
     """numba hands Ctrl-C on as a SystemError; whoever waits for the task sees what it was."""
     with pytest.raises(KeyboardInterrupt):
         list(run_tasks([_interrupted_in_compiled_code], workers=1))
+
+
+def _thread(seconds: float) -> str:
+    time.sleep(seconds)
+    return threading.current_thread().name
+
+
+def test_short_tasks_run_in_threads_of_this_process() -> None:
+    """Two at a time, results as they finish, at most one task waiting for a free thread."""
+    taken = []
+
+    def tasks():
+        for seconds in (0.3, 0.0, 0.0, 0.0):
+            taken.append(seconds)
+            yield partial(_thread, seconds)
+
+    with closing(run_tasks(tasks(), workers=2, in_threads=True)) as results:
+        first = next(results)
+        assert len(taken) <= 4
+        names = [first, *results]
+    assert len(names) == 4
+    assert 1 <= len(set(names)) <= 2
+    assert "MainThread" not in names
+    assert pool_processes() == []
+
+
+def test_a_task_that_fails_in_a_thread_ends_the_run() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(run_tasks([partial(divmod, 1, 0), int], workers=2, in_threads=True))
