@@ -319,7 +319,7 @@ def _expose_shard(
     acquisition: Acquisition, folder: Path, shards: ShardWriter, shard: int
 ) -> Receipt:
     parts = KeptParts(folder / PARTS, tuple(acquisition.parts()))
-    frames = [acquisition.expose(i, parts) for i in shards.layout.frames(shard)]
+    frames = [shards.kept(acquisition.expose(i, parts)) for i in shards.layout.frames(shard)]
     return shards.write(shard, frames)
 
 

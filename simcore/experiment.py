@@ -50,6 +50,11 @@ class Experiment:
         """Names of the measured signals."""
         return tuple(self._specs)
 
+    def frames_of(self, signal: str) -> range:
+        """Return the frames that hold a signal."""
+        own = self._specs[signal].frames
+        return range(self.n_frames) if own is None else range(*own)
+
     @property
     def truth_tables(self) -> tuple[str, ...]:
         """Names of the truth tables."""

@@ -32,6 +32,8 @@ from nanophantom.validation.tasks import find_task
 
 PAGE = "report.html"
 DOTS_PER_INCH = 150
+MOST_IN_A_LINE = 16
+"""Longer lists of numbers are cut in the table of settings."""
 THUMBNAILS = 100
 """A corpus page shows pictures of at most so many items."""
 
@@ -230,6 +232,10 @@ def _in_words(value: Any) -> str:
     """Return a setting as text, mappings and lists of numbers without their brackets."""
     if isinstance(value, Mapping):
         return "; ".join(f"{name.replace('_', ' ')}: {_in_words(v)}" for name, v in value.items())
+    if isinstance(value, list | tuple) and value and isinstance(value[0], list):
+        return f"a table of {len(value)} x {len(value[0])} numbers"
+    if isinstance(value, list | tuple) and len(value) > MOST_IN_A_LINE:
+        return f"{_in_words(value[:3])}, ... {_in_words(value[-1])} ({len(value)} values)"
     if isinstance(value, list | tuple):
         return ", ".join(_in_words(v) for v in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -5,11 +5,15 @@ Softw. 47 (2021) 36) whose 256 bits of state come from a numpy Generator: `draw_
 live in this one file because numba's cache does not notice an edited callee in another. They
 release Python's lock. Whole frames come as flat arrays, with a `key` for their random numbers.
 
-The samplers are exact at every parameter, to double precision. Poisson and binomial numbers come
-from inversion below a mean of 10 and from transformed rejection above (PTRS, W. Hörmann, Insur.
-Math. Econ. 12 (1993) 39; BTRS, W. Hörmann, J. Stat. Comput. Simul. 46 (1993) 101); gamma numbers
-from G. Marsaglia & W. W. Tsang, ACM Trans. Math. Softw. 26 (2000) 363; normal ones from the polar
-method (G. Marsaglia & T. A. Bray, SIAM Rev. 6 (1964) 260).
+The samplers are exact at every parameter, to double precision. A Poisson number is the sum of two
+or three whose means add up: those with the mean's fours and eighths come from alias tables (A. J.
+Walker, ACM Trans. Math. Softw. 3 (1977) 253), the small rest from inversion; above a mean of 128
+from transformed rejection (PTRS, W. Hörmann, Insur. Math. Econ. 12 (1993) 39). Binomial numbers
+come from inversion below a mean of 10 and from BTRS above (W. Hörmann, J. Stat. Comput. Simul. 46
+(1993) 101); normal ones from a ziggurat of 256 layers (G. Marsaglia & W. W. Tsang, J. Stat. Softw.
+5 (2000) 8; layer and place from different bits of a word: J. A. Doornik, "An improved ziggurat
+method", Oxford 2005); gamma numbers from G. Marsaglia & W. W. Tsang, ACM Trans. Math. Softw. 26
+(2000) 363.
 """
 
 from __future__ import annotations
@@ -21,11 +25,13 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from nanophantom.simcore.cameras.sampling_tables import ZIGGURAT_EDGE, poisson_tables, ziggurat
+
 Array = npt.NDArray[Any]
 Key = npt.NDArray[np.uint64]
 State = tuple[np.uint64, np.uint64, np.uint64, np.uint64]
 
-INVERSION_BELOW = 10.0  # mean number of events; also the least for which PTRS and BTRS hold
+INVERSION_BELOW = 10.0  # mean of a binomial number; also the least for which BTRS holds
 MOST_STEPS = 128  # of an inversion; beyond lies less than rounding leaves
 ONE_OVER = np.concatenate([[0.0], 1.0 / np.arange(1.0, MOST_STEPS + 1.0)])
 LOG_FACTORIAL = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1.0, 1024.0)))])
@@ -34,6 +40,12 @@ HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 C2, C3, C4, C5, C6, C7, C8, C9 = (1.0 / math.factorial(k) for k in range(2, 10))
 THIRD, FIFTH, SEVENTH, NINTH, ELEVENTH = (1.0 / k for k in range(3, 12, 2))
 FEW_COINCIDE = 0.2  # below, short power series are exact to 1e-12
+
+TABLES_BELOW = 128.0  # mean of a Poisson number; above PTRS, which holds from 10 on
+FOUR_BITS, EIGHTH_BITS = 8, 5  # columns of the tables of means 0, 4, 8 ... and 0, 1/8, 2/8 ...
+POISSON_FOURS = poisson_tables(4, 1, TABLES_BELOW, FOUR_BITS)
+POISSON_EIGHTHS = poisson_tables(1, 8, 4.0, EIGHTH_BITS)
+WIDTH, HEIGHT = ziggurat()
 
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 inlined = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, forceinline=True)
@@ -48,8 +60,8 @@ def draw_key(rng: np.random.Generator) -> Key:
 
 
 @inlined
-def _uniform(s: State) -> tuple[float, State]:
-    """Return the middle of one of 2^52 equal parts of 0 ... 1: never 0 or 1."""
+def _word(s: State) -> tuple[np.uint64, State]:
+    """Return 64 random bits."""
     s0, s1, s2, s3 = s
     word = _rotated(s0 + s3, 23) + s0
     shifted = s1 << np.uint64(17)
@@ -57,8 +69,7 @@ def _uniform(s: State) -> tuple[float, State]:
     s3 ^= s1
     s1 ^= s2
     s0 ^= s3
-    u = (np.float64(word >> np.uint64(12)) + 0.5) * 2.0**-52
-    return u, (s0, s1, s2 ^ shifted, _rotated(s3, 45))
+    return word, (s0, s1, s2 ^ shifted, _rotated(s3, 45))
 
 
 @inlined
@@ -66,30 +77,50 @@ def _rotated(word: np.uint64, bits: int) -> np.uint64:
     return (word << np.uint64(bits)) | (word >> np.uint64(64 - bits))
 
 
-@compiled
+@inlined
+def _uniform(s: State) -> tuple[float, State]:
+    """Return the middle of one of 2^52 equal parts of 0 ... 1: never 0 or 1."""
+    word, s = _word(s)
+    return (np.float64(word >> np.uint64(12)) + 0.5) * 2.0**-52, s
+
+
+@inlined
 def _normal(s: State) -> tuple[float, State]:
+    while True:
+        word, s = _word(s)
+        layer = np.int64(word & np.uint64(255))
+        signed = np.float64(np.int64(word) >> np.int64(11)) + 0.5  # from the other bits
+        x = signed * 2.0**-52 * WIDTH[layer]
+        if abs(x) < WIDTH[layer + 1]:
+            return x, s
+        kept, x, s = _beside_the_core(layer, x, s)
+        if kept:
+            return x, s
+
+
+@compiled
+def _beside_the_core(layer: Any, x: float, s: State) -> tuple[bool, float, State]:
+    """Return whether x, where a layer isn't all under the curve, is kept; in the tail, another."""
+    if layer > 0:
+        u, s = _uniform(s)
+        y = HEIGHT[layer] + u * (HEIGHT[layer + 1] - HEIGHT[layer])
+        return y < math.exp(-0.5 * x * x), x, s
     while True:
         u, s = _uniform(s)
         v, s = _uniform(s)
-        x, y = 2.0 * u - 1.0, 2.0 * v - 1.0
-        r2 = x * x + y * y
-        if 0.0 < r2 < 1.0:
-            return x * math.sqrt(-2.0 * math.log(r2) / r2), s
+        beyond = -math.log(u) / ZIGGURAT_EDGE
+        if -2.0 * math.log(v) > beyond * beyond:
+            return True, math.copysign(ZIGGURAT_EDGE + beyond, x), s
 
 
-@compiled
+@inlined
 def _gamma(shape: float, s: State) -> tuple[float, State]:
     """Draw a gamma number of mean and variance `shape`."""
-    if shape >= 1.0:
-        return _gamma_above(shape, s)
-    # the product with a power of a uniform number lowers the shape by one
-    above, s = _gamma_above(shape + 1.0, s)
-    u, s = _uniform(s)
-    return above * u ** (1.0 / shape), s
-
-
-@compiled
-def _gamma_above(shape: float, s: State) -> tuple[float, State]:
+    lowered = 1.0
+    if shape < 1.0:  # the product with a power of a uniform number lowers the shape by one
+        u, s = _uniform(s)
+        lowered = u ** (1.0 / shape)
+        shape += 1.0
     d = shape - 1.0 / 3.0
     c = 1.0 / math.sqrt(9.0 * d)
     while True:
@@ -101,7 +132,7 @@ def _gamma_above(shape: float, s: State) -> tuple[float, State]:
         u, s = _uniform(s)
         x2 = x * x
         if u < 1.0 - 0.0331 * x2 * x2 or math.log(u) < 0.5 * x2 + d * (1.0 - v + math.log(v)):
-            return d * v, s
+            return lowered * d * v, s
 
 
 @compiled
@@ -129,7 +160,7 @@ def _inverted(mean: float, none: float, n: float, ratio: float, s: State) -> tup
     A branch on a random number stalls the processor longer than a dozen products take; therefore
     the first steps, nearly always enough, are all made without asking.
     """
-    slope = 1.0 / n  # 0 of Poisson
+    slope = 1.0 / n
     while True:
         u, s = _uniform(s)
         k, term, below = 0, none, none
@@ -158,9 +189,43 @@ def _inverted(mean: float, none: float, n: float, ratio: float, s: State) -> tup
 
 @inlined
 def _poisson(mean: float, s: State) -> tuple[float, State]:
-    if mean < INVERSION_BELOW:
-        return _inverted(mean, _exp_minus(mean), math.inf, mean, s)
-    return _poisson_many(mean, s)
+    if mean >= TABLES_BELOW:
+        return _poisson_many(mean, s)
+    fours = int(0.25 * mean)
+    eighths = int(8.0 * (mean - 4.0 * fours))
+    rest = mean - 4.0 * fours - 0.125 * eighths
+    k = 0
+    if fours > 0:
+        k, s = _from_table(POISSON_FOURS, fours, FOUR_BITS, s)
+    if eighths > 0:
+        more, s = _from_table(POISSON_EIGHTHS, eighths, EIGHTH_BITS, s)
+        k += more
+    u, s = _uniform(s)
+    if u > 1.0 - rest:  # which is below exp(-rest): nearly always, nothing more comes
+        k += _few(rest, u)
+    return float(k), s
+
+
+@inlined
+def _from_table(table: Array, row: int, bits: int, s: State) -> tuple[Any, State]:
+    """Draw from a row of an alias table: the word's first bits choose the column."""
+    word, s = _word(s)
+    column = np.int64(word >> np.uint64(64 - bits))
+    entry = table[(row << bits) + column]
+    own = (word << np.uint64(bits)) >> np.uint64(bits) < entry >> np.uint64(bits)
+    return (column if own else np.int64(entry & np.uint64((1 << bits) - 1))), s
+
+
+@compiled
+def _few(mean: float, u: float) -> int:
+    """Invert the Poisson distribution of a mean below 1/8 at `u`."""
+    k = 0
+    term = below = _exp_minus(mean)
+    while u > below and k < 12:  # beyond lies less than rounding leaves
+        k += 1
+        term *= mean * ONE_OVER[k]
+        below += term
+    return k
 
 
 @compiled
@@ -336,6 +401,59 @@ def deposit(electrons: Array, efficiency: float, variance: float, key: Key, sign
             amount, s = _gamma(amount / variance, s)
             amount *= variance
         signal[i] = amount
+
+
+@compiled
+def multiply(electrons: Array, gain: float, full: float, key: Key) -> None:
+    """Multiply electrons in a register, in place: of one come exponentially many, `gain` in mean.
+
+    Of n electrons comes a gamma number of shape n; of none comes none.
+
+    Parameters
+    ----------
+    electrons : (n,) float32
+        Whole numbers; on return what leaves the register.
+    gain
+        Mean number of electrons that come of one.
+    full
+        Most electrons that the register holds.
+    """
+    s = (key[0], key[1], key[2], key[3])
+    for i in range(len(electrons)):
+        if electrons[i] > 0.0:
+            amount, s = _gamma(np.float64(electrons[i]), s)
+            electrons[i] = min(gain * amount, full)
+
+
+@compiled
+def read_out(
+    electrons: Array,
+    noise: Array,
+    gain: Array,
+    offset: Array,
+    key: Key,
+    half: float,
+    top: float,
+    read: Array,
+) -> None:
+    """Add each pixel's own noise, convert by its own gain and offset, and make whole numbers.
+
+    Parameters
+    ----------
+    electrons, noise, gain, offset : (n,) float32
+        Signal, standard deviation of the noise (electrons), readout units an electron and of none.
+    half
+        0.5 rounds to the nearest whole number, 0 down.
+    top
+        Largest number of the converter.
+    read : (n,) unsigned integer
+        Result.
+    """
+    s = (key[0], key[1], key[2], key[3])
+    for i in range(len(electrons)):
+        z, s = _normal(s)
+        value = gain[i] * (electrons[i] + noise[i] * z) + offset[i]
+        read[i] = np.int64(min(max(math.floor(value + half), 0.0), top))
 
 
 @compiled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ def file_image(fill: Callable[[h5py.File], None]) -> bytes:
     then reach the disk in one write that succeeds or raises. Object times are off in h5py, so
     equal contents give equal bytes.
     """
-    with h5py.File("memory", "w", driver="core", backing_store=False, block_size=1 << 20) as file:
+    name = f"memory {threading.get_ident()}"  # HDF5 opens no name twice
+    with h5py.File(name, "w", driver="core", backing_store=False, block_size=1 << 20) as file:
         fill(file)
         file.flush()
         image: bytes = file.id.get_file_image()

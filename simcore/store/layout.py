@@ -23,7 +23,7 @@ DATASET, CORPUS, RECIPE = "dataset.json", "corpus.json", "recipe.yaml"
 MANIFEST, MASTER, RUN_TRUTH = "manifest.jsonl", "master.emd", "truth/run.h5"
 PROVENANCE, WISDOM, INPUTS = "provenance.json", "wisdom", "inputs"
 
-SHARD_BYTES = 32_000_000
+SHARD_BYTES = 16_000_000
 """A shard's frames with their ideals, uncompressed, stay below this."""
 SHARDS_WANTED = 32
 """As many shards as keep a good number of workers busy."""
@@ -118,7 +118,7 @@ def plan_layout(
     Parameters
     ----------
     shard_frames
-        Frames a shard; by default shards stay below 32 MB and there are 32 or more of them.
+        Frames a shard; by default shards stay below 16 MB and there are 32 or more of them.
     store_ideal
         Store the noise-free frames; by default if they take less than 1 GB.
 

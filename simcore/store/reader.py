@@ -57,6 +57,11 @@ class Dataset:
         """Nominal settings: what an operator would know."""
         return dict(self.layout.settings)
 
+    def frames_of(self, signal: str) -> range:
+        """Return the frames that hold a signal (ValueError: there is no such signal)."""
+        self._require_signal(signal)
+        return self.layout.frames_of(signal)
+
     @cached_property
     def recipe(self) -> dict[str, Any]:
         """The recipe this dataset was made from (ValueError: missing or damaged)."""

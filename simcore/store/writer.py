@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,14 @@ class ShardWriter:
 
     path: Path
     layout: Layout
+
+    def kept(self, frame: Frame) -> Frame:
+        """Return a frame without the noise-free images that aren't stored, to save memory."""
+        if self.layout.stores_ideal:
+            return frame
+        left_out = set(self.layout.ideals)
+        truth = {name: values for name, values in frame.truth.items() if name not in left_out}
+        return replace(frame, truth=truth)
 
     def write(self, shard: int, frames: Sequence[Frame]) -> Receipt:
         """Write a shard's measured signals and its truth, each as a whole file or not at all.
@@ -89,7 +97,7 @@ class ShardWriter:
         stacks = {}
         for frame in frames:
             due = {n for n in self.layout.ideals if frame.index in self.layout.range_of(n)}
-            missing = due - set(left_out) - set(frame.truth)
+            missing = due - set(left_out) - set(frame.truth)  # what is left out may be gone
             if missing:
                 raise ValueError(f"frame {frame.index} has no noise-free {sorted(missing)}")
             if set(frame.truth) - set(self.layout.ideals) != names:

@@ -15,6 +15,7 @@ from nanophantom.samples._family import Sample
 from nanophantom.scenarios.scenario import Scenario
 from nanophantom.simcore import units
 from nanophantom.simcore.atoms import Window
+from nanophantom.simcore.emitters import HasDyes
 from nanophantom.simcore.experiment import Experiment
 from nanophantom.simcore.models import Family, Model
 from nanophantom.simcore.runs import Run
@@ -87,6 +88,10 @@ def test_a_sample_is_the_same_for_the_same_run(kind: str) -> None:
         assert isinstance(two, HasAtoms)
         window = Window.centred(3.0, 3.0)
         first, second = (s.atoms_within(window).positions_nm for s in (one, two))
+    elif isinstance(one, HasDyes):
+        assert isinstance(two, HasDyes)
+        window = Window.centred(2000.0, 2000.0)
+        first, second = (s.dyes_within(window).positions_nm for s in (one, two))
     else:
         assert isinstance(one, HasSurface)
         assert isinstance(two, HasSurface)
@@ -115,9 +120,13 @@ def small_experiment(kind: str, noise: bool = True) -> Experiment:
 
 
 def specimen_for(kind: str) -> Specimen:
-    """Return something that an instrument can look at: atoms, or a surface for a tip."""
-    felt = kind in ("afm", "force-volume")
-    return Sample.of_kind("spheres" if felt else "nanoparticle-on-support").small().make(Run(3))
+    """Return something that an instrument can look at: atoms, a surface for a tip, or dyes."""
+    sample = "nanoparticle-on-support"
+    if kind in ("afm", "force-volume"):
+        sample = "spheres"
+    if kind in ("smlm", "several", "widefield", "confocal", "sted", "sim"):
+        sample = "nuclear-pores"
+    return Sample.of_kind(sample).small().make(Run(3))
 
 
 def with_ideal(kind: str) -> dict[str, str]:

@@ -109,10 +109,10 @@ def test_ideal_that_is_not_stored_is_made_again(tmp_path):
     ("n_frames", "shape"), [(1, (8, 8)), (40, (1024, 1024)), (100_000, (64, 64)), (9, (8192, 8192))]
 )
 def test_shards_are_small_and_many(n_frames, shape):
-    """Below 32 MB raw (or one frame), and as many as 32 where there are that many frames."""
+    """Below 16 MB raw (or one frame), and as many as 32 where there are that many frames."""
     plan = plan_layout(Toy(n_frames, shape))
     frame_bytes = shape[0] * shape[1] * (2 + 4 * plan.stores_ideal)
-    assert plan.shard_frames == 1 or plan.shard_frames * frame_bytes <= 32e6
+    assert plan.shard_frames == 1 or plan.shard_frames * frame_bytes <= 16e6
     assert plan.n_shards >= min(n_frames, 20)
     assert [i for k in range(plan.n_shards) for i in plan.frames(k)] == list(range(n_frames))
 

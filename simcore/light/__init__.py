@@ -1,0 +1,1 @@
+"""Light microscopy: dyes and their blinking, point spread functions, illumination, background."""

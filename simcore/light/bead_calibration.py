@@ -1,0 +1,99 @@
+"""What an operator measures on beads: the width of spots, and how it changes with height."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import least_squares
+from scipy.special import erf
+
+from nanophantom.simcore.light.focused_spots import AnyPsf, drive_setting_nm, height_is_focus
+from nanophantom.simcore.light.psf import Optics, SpotRenderer
+
+Floats = npt.NDArray[np.float64]
+
+BOX = 21
+HEIGHTS_NM = np.linspace(-600.0, 600.0, 25)
+ROUND = 0.02
+"""Widths along x and y that differ by less than this part belong to a round spot."""
+
+
+@dataclass(frozen=True, eq=False)
+class BeadScan:
+    """Widths of a bright bead at heights around the focal plane.
+
+    Attributes
+    ----------
+    sigma_nm
+        Standard deviation along x in focus.
+    curve
+        z_nm above the focal plane, sigma_x_nm, sigma_y_nm; none where spots are round at all
+        heights and tell nothing of them.
+    """
+
+    sigma_nm: float
+    curve: Mapping[str, list[float]] | None
+
+    @classmethod
+    def of(
+        cls,
+        psf: AnyPsf,
+        optics: Optics,
+        wavelength_nm: float,
+        pixel_size_nm: float,
+        focus_nm: float,
+    ) -> BeadScan:
+        """Measure beads at heights up to 600 nm from the focal plane.
+
+        Where the sample's index is unlike the immersion's, none lies below the coverslip.
+        """
+        heights = focus_nm + HEIGHTS_NM
+        if not height_is_focus(psf, optics):
+            heights = heights[heights >= 0]
+        setting = drive_setting_nm(psf, optics, wavelength_nm, focus_nm)
+        lowest, highest = min(focus_nm, heights[0]), heights[-1]
+        spots = psf.table(
+            optics, wavelength_nm, pixel_size_nm, (float(lowest), float(highest)), setting
+        )
+        sigma = bead_widths(spots, focus_nm, pixel_size_nm)[0]
+        widths = np.array([bead_widths(spots, float(z), pixel_size_nm) for z in heights])
+        if np.abs(widths[:, 0] / widths[:, 1] - 1).max() < ROUND:
+            return cls(sigma, None)
+        columns = {"z_nm": heights - focus_nm, "sigma_x_nm": widths[:, 0]}
+        columns["sigma_y_nm"] = widths[:, 1]
+        return cls(sigma, {name: values.tolist() for name, values in columns.items()})
+
+
+def bead_widths(spots: SpotRenderer, z_nm: float, pixel_size_nm: float) -> tuple[float, float]:
+    """Return the standard deviations along x and y of the Gaussian that fits a bright bead.
+
+    A Gaussian integrated over the pixels, by least squares, as calibration software does it.
+
+    Parameters
+    ----------
+    spots
+        Draws the bead.
+    z_nm
+        Its height above the coverslip.
+    pixel_size_nm
+        Of the camera.
+    """
+    image = spots.at(z_nm, BOX, BOX, BOX // 2, BOX // 2).astype(np.float64)
+    edges = np.arange(BOX + 1) - 0.5
+
+    def profile(centre: float, sigma: float) -> Floats:
+        return np.asarray(0.5 * np.diff(erf((edges - centre) / (np.sqrt(2.0) * sigma))))
+
+    def residual(p: Floats) -> Floats:
+        x, y, sx, sy, n, b = p
+        model = n * np.outer(profile(y, sy), profile(x, sx)) + b
+        return np.asarray((model - image).ravel())
+
+    scale = max(float(image.max()), 1e-12)
+    start = np.array([BOX // 2, BOX // 2, 1.5, 1.5, float(image.sum()), 0.0])
+    bounds = ([0, 0, 0.2, 0.2, 0, -scale], [BOX, BOX, BOX, BOX, 2, scale])
+    found = least_squares(residual, np.clip(start, *bounds), bounds=bounds, x_scale="jac")
+    return float(found.x[2] * pixel_size_nm), float(found.x[3] * pixel_size_nm)
