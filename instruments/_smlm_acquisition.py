@@ -239,7 +239,7 @@ class SMLMAcquisition(Acquisition):
             "camera": self.detectors_known(0),
         }
         if self.beads.curve is not None:
-            known["z_calibration"] = self.beads.curve
+            known["calibration"] = self.beads.curve
         if recipe.biplane is not None:
             known["camera_2"] = self.detectors_known(1)
             known["plane_distance_nm"] = recipe.biplane.distance_nm

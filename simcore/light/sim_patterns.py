@@ -31,7 +31,7 @@ OF_THE_CUTOFF = 0.92
 
 
 def cutoff_per_nm(na: float, wavelength_nm: float) -> float:
-    """Return the largest spatial frequency that incoherent light carries through, 2 NA / wavelength.
+    """Return the largest spatial frequency that an objective passes, 2 NA / wavelength.
 
     Raises
     ------

@@ -259,7 +259,7 @@ def test_a_calibration_on_beads_finds_the_widths():
     """Holtzer's widths at the heights where an operator measures, to 0.5 %."""
     psf = {"type": "gaussian", "sigma_nm": 130.0, "focal_depth_nm": 350.0, "astigmatism_nm": 200.0}
     settings = movie([[0.0, 0.0, 0.0]], psf=psf).settings
-    table = settings["z_calibration"]
+    table = settings["calibration"]
     z = np.array(table["z_nm"])
     np.testing.assert_allclose(
         table["sigma_x_nm"], 130 * np.sqrt(1 + ((z - 200) / 350) ** 2), rtol=5e-3
@@ -267,7 +267,7 @@ def test_a_calibration_on_beads_finds_the_widths():
     np.testing.assert_allclose(
         table["sigma_y_nm"], 130 * np.sqrt(1 + ((z + 200) / 350) ** 2), rtol=5e-3
     )
-    assert "z_calibration" not in movie([[0.0, 0.0, 0.0]]).settings
+    assert "calibration" not in movie([[0.0, 0.0, 0.0]]).settings
 
 
 def test_what_can_not_be_is_refused():

@@ -140,7 +140,7 @@ def with_ideal(kind: str) -> dict[str, str]:
 def test_without_noise_measured_equals_ideal(kind: str) -> None:
     experiment = small_experiment(kind, noise=False)
     for name in with_ideal(kind):
-        for i in range(experiment.n_frames):
+        for i in range(len(experiment.frames_of(name))):
             np.testing.assert_array_equal(
                 experiment.signal(name, i, i + 1)[0], experiment.ideal(name, i)
             )
@@ -162,8 +162,8 @@ def test_the_outline_names_the_truth_that_there_is(kind: str) -> None:
     instrument = Instrument.of_kind(kind).small()
     acquisition = instrument.plan(specimen_for(kind), Run(3))
     assert set(acquisition.truth_outline()) == set(acquisition.truth())
-    frame = acquisition.expose(0)
     for name, spec in acquisition.signals().items():
+        frame = acquisition.expose(spec.frames[0] if spec.frames else 0)
         assert frame.signals[name].shape == spec.shape
         assert frame.signals[name].dtype == spec.dtype
 
@@ -173,7 +173,12 @@ def test_a_frame_made_alone_equals_the_frame_of_the_series(kind: str) -> None:
     instrument = Instrument.of_kind(kind).small()
     specimen = specimen_for(kind)
     series = Experiment.of(instrument.plan(specimen, Run(3)))
-    last = series.n_frames - 1
-    alone = pickle.loads(pickle.dumps(instrument.plan(specimen, Run(3)))).expose(last)
+    again = pickle.loads(pickle.dumps(instrument.plan(specimen, Run(3))))
     for name in series.signals:
+        own = series.frames_of(name)
+        alone, last = again.expose(own[-1]), len(own) - 1
         np.testing.assert_array_equal(alone.signals[name], series.signal(name, last, last + 1)[0])
+        for table, columns in alone.tables.items():
+            kept = series.frame_table(table, own[-1], own[-1] + 1)
+            for column, values in columns.items():
+                np.testing.assert_array_equal(values, kept[column])
