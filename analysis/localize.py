@@ -131,8 +131,6 @@ class _Plan:
     background_frames: int | None
     rounds: int
     calibration: Astigmatism | None
-    focus_nm: float
-    """Height above the coverslip from which the calibration counts."""
 
     def finder(self) -> SpotFinder:
         camera = self.camera
@@ -163,7 +161,7 @@ def localize(
         `CameraSettings.read`), and calibration for an astigmatic lens (see `Astigmatism`).
     method, model
         See `fit_spots`. By default "astigmatic" where the settings hold a calibration of an
-        astigmatic lens, else "free": the greatest Poisson likelihood, the width of each spot fitted:
+        astigmatic lens, else "free": the greatest Poisson likelihood, each spot's width fitted:
         photons and uncertainties then hold for spots out of focus and for a width that isn't quite
         known (10 % off, they are wrong by 6 %). Where it is known, "fixed" is faster and loses
         fewer of the dimmest spots; places are as good, close pairs' too.
@@ -184,8 +182,8 @@ def localize(
     -------
     dict
         One entry a localization, sorted by frame: frame (from 0), x_nm, y_nm (from the centre of
-        pixel (0, 0)), z_nm (astigmatic; above the coverslip, if
-        the settings tell focus_nm), photons on the camera, background (photons in a pixel),
+        pixel (0, 0)), z_nm (astigmatic; above the focal plane), photons on the camera, background
+        (photons in a pixel),
         sigma_nm or sigma_x_nm and sigma_y_nm, uncertainty_nm (standard deviation along x or y that
         the noise leaves; also as uncertainty_x_nm, uncertainty_y_nm if the widths differ),
         uncertainty_z_nm (astigmatic), uncertainty_photons, log_likelihood (over that of a model
@@ -258,7 +256,6 @@ def _plan(
         background_frames,
         rounds,
         calibration,
-        float(settings.get("focus_nm", 0.0)),
     )
 
 
@@ -329,8 +326,7 @@ def _columns(
         table["sigma_x_nm"], table["sigma_y_nm"] = fits.sigma_x_px * nm, fits.sigma_y_px * nm
         table["uncertainty_x_nm"], table["uncertainty_y_nm"] = fits.x_sd * nm, fits.y_sd * nm
     if plan.model == "astigmatic":
-        table["z_nm"] = fits.z_nm + plan.focus_nm
-        table["uncertainty_z_nm"] = fits.fifth_sd
+        table["z_nm"], table["uncertainty_z_nm"] = fits.z_nm, fits.fifth_sd
     unknowns = {"fixed": 4, "free": 5, "elliptical": 6, "astigmatic": 5}[plan.model]
     table["uncertainty_nm"] = np.sqrt(0.5 * (fits.x_sd**2 + fits.y_sd**2)) * nm
     table["uncertainty_photons"] = fits.photons_sd * photons

@@ -12,7 +12,7 @@ import benchmarks
 
 def main() -> None:
     """Import each benchmark, say what it is, and call its ``main``."""
-    known = [m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name != "__main__"]
+    known = [m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name[0] != "_"]
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Speed and convergence of the instruments."
     )

@@ -227,7 +227,7 @@ def verify(folder: Path, remake: int | None, as_json: bool) -> None:
 @click.option(
     "--predictions",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Grade a CSV file of estimates.",
+    help="Grade a file of estimates: CSV, or localizations of Picasso or ThunderSTORM.",
 )
 @click.option("--task", help="Grade one task only.")
 @json_option
@@ -267,12 +267,20 @@ def report(folder: Path, out: Path | None) -> None:
 @main.command()
 @click.argument("folder", metavar="DIR", type=existing_folder)
 @click.option(
-    "--to", "format_", required=True, type=click.Choice(["tiff", "mrc", "csv", "gwy", "gsf"])
+    "--to",
+    "format_",
+    required=True,
+    metavar="FORMAT",
+    help="tiff, ome-tiff, mrc, csv, gwy, gsf, picasso or thunderstorm.",
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder [DIR/export].")
 @json_option
 def export(folder: Path, format_: str, out: Path | None, as_json: bool) -> None:
-    """Write images as TIFF, MRC or Gwyddion files (gwy, gsf), or truth tables as CSV."""
+    """Write files for other programs.
+
+    Images as TIFF, OME-TIFF, MRC or Gwyddion files (gwy, gsf), movies and true localizations for
+    Picasso or ThunderSTORM, truth tables as CSV.
+    """
     with refusing():
         from nanophantom.simcore.export import export as write
         from nanophantom.simcore.store import Dataset

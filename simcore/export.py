@@ -1,36 +1,30 @@
-"""Single files that other programs open: TIFF and MRC stacks, CSV tables, Gwyddion's maps.
+"""Single files that other programs open: TIFF and MRC stacks, CSV tables, Gwyddion's maps, movies.
 
 Measured signals keep their names; everything true is called ``truth_...``. Images go to TIFF
 or MRC, one file a signal: frames that are images themselves, and truth columns of two or more
 dimensions. All else is text: a CSV file a truth table, one row an entry, and ``frames.csv`` and
 ``truth_frames.csv`` with one row a frame. Height maps and their companions go to .gwy, one file a
-frame with all channels, or .gsf, one file a map of heights.
+frame with all channels, or .gsf, one file a map of heights. Movies of light microscopes go to
+OME-TIFF, or with the true emitters of every frame to what Picasso and ThunderSTORM open.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import mrcfile
 import numpy as np
-import tifffile
 
-from nanophantom.simcore import height_formats, units
-from nanophantom.simcore.fields import Array, Axis
+from nanophantom.simcore import height_formats, movie_formats
+from nanophantom.simcore.export_images import stacks, write_mrc, write_tiff
+from nanophantom.simcore.export_movies import in_blocks, movie_writers
+from nanophantom.simcore.fields import Array, Table
 from nanophantom.simcore.store import Dataset
 
-FORMATS = ("tiff", "mrc", "csv", "gwy", "gsf")
-
-_TIFF_TYPES = ("uint8", "uint16", "float32")
-"""What ImageJ reads."""
-_MRC_TYPES = ("int8", "int16", "uint16", "float32")
+FORMATS = ("tiff", "mrc", "csv", "gwy", "gsf", "ome-tiff", "picasso", "thunderstorm")
 
 
 def export(dataset: Dataset, to: str, out_dir: Path | str) -> list[Path]:
@@ -40,11 +34,12 @@ def export(dataset: Dataset, to: str, out_dir: Path | str) -> list[Path]:
     ----------
     dataset
         A complete dataset.
-    to : {"tiff", "mrc", "csv", "gwy", "gsf"}
+    to : {"tiff", "mrc", "csv", "gwy", "gsf", "ome-tiff", "picasso", "thunderstorm"}
         TIFF stacks carry pixel size and unit as ImageJ reads them. MRC stacks carry the voxel
         size in Å; their first row is the first row in memory (y points down), which programs
         that put an MRC's origin at the lower left show upside down. .gwy and .gsf files have
-        their values in SI units, as Gwyddion reads them.
+        their values in SI units, as Gwyddion reads them. "picasso" writes .raw movies and
+        ``truth_locs.hdf5``, "thunderstorm" TIFF stacks and ``truth_locs.csv``, each with its .yaml.
     out_dir
         Made if it doesn't exist.
 
@@ -62,13 +57,17 @@ def export(dataset: Dataset, to: str, out_dir: Path | str) -> list[Path]:
     out_dir = Path(out_dir)
     writers: dict[str, Callable[[Path], None]]
     if to == "tiff":
-        writers = {f"{s.name}.tif": partial(_write_tiff, s) for s in _stacks(dataset)}
+        writers = {f"{s.name}.tif": partial(write_tiff, s) for s in stacks(dataset)}
     elif to == "mrc":
-        writers = {f"{s.name}.mrc": partial(_write_mrc, s) for s in _stacks(dataset)}
+        writers = {f"{s.name}.mrc": partial(write_mrc, s) for s in stacks(dataset)}
     elif to == "csv":
         writers = {f"{n}.csv": partial(_write_csv, n, t) for n, t in _tables(dataset).items()}
+        for name in dataset.frame_tables:
+            writers[f"truth_{name}.csv"] = partial(_write_blocks, partial(in_blocks, dataset, name))
     elif to in ("gwy", "gsf"):
         writers = _map_writers(dataset, to)
+    elif to in ("ome-tiff", "picasso", "thunderstorm"):
+        writers = movie_writers(dataset, to)
     else:
         raise ValueError(f"there is no export to {to!r}; formats: {', '.join(FORMATS)}")
     taken = [name for name in writers if (out_dir / name).exists()]
@@ -79,135 +78,6 @@ def export(dataset: Dataset, to: str, out_dir: Path | str) -> list[Path]:
         with _whole_file(out_dir / name) as path:
             write(path)
     return [out_dir / name for name in writers]
-
-
-# --- images --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Stack:
-    """Images one after another: (pages, ny, nx), read a shard at a time."""
-
-    name: str
-    shape: tuple[int, int, int]
-    dtype: np.dtype[np.generic]
-    axes: tuple[Axis, Axis]
-    blocks: Callable[[], Iterable[Array]]
-
-    def pages(self, supported: tuple[str, ...]) -> tuple[np.dtype[np.generic], Iterator[Array]]:
-        """Return a type the format has, and the images in it.
-
-        Raises
-        ------
-        ValueError
-            No such type holds the values.
-        """
-        fits = [np.dtype(s) for s in supported if np.can_cast(self.dtype, s, "safe")]
-        if self.dtype == np.float64:
-            fits = [np.dtype(np.float32)]  # an image's double precision is not worth a refusal
-        if not fits:
-            raise ValueError(
-                f"{self.name} holds {self.dtype}, which the format can't; it holds "
-                f"{', '.join(supported)}"
-            )
-        images = (page for block in self.blocks() for page in block.reshape(-1, *self.shape[1:]))
-        return fits[0], (np.ascontiguousarray(page, dtype=fits[0]) for page in images)
-
-
-_PIXELS = (Axis("y", 1.0, ""), Axis("x", 1.0, ""))
-
-
-def _stacks(dataset: Dataset) -> list[_Stack]:
-    """Signals, their noise-free counterparts, and truth columns that are images."""
-    stacks = []
-    for name, spec in dataset.layout.signals.items():
-        if len(spec.shape) < 2:
-            continue
-        axes = (spec.axes[-2], spec.axes[-1])
-        stacks.append(_frame_stack(dataset, name, name, dataset.signal, axes))
-        if spec.ideal in dataset.frame_truth_names:
-            stacks.append(
-                _frame_stack(
-                    dataset, f"truth_{spec.ideal}", str(spec.ideal), dataset.frame_truth, axes
-                )
-            )
-    shapes = {spec.shape: spec.axes for spec in dataset.layout.signals.values()}
-    for table in dataset.truth_tables:
-        for column, values in dataset.truth(table).items():
-            if values.ndim >= 2 and values.size and values.dtype.kind in "biuf":
-                like = shapes.get(values.shape, _PIXELS)[-2:]
-                stacks.append(
-                    _Stack(
-                        f"truth_{table}_{column}",
-                        (math.prod(values.shape[:-2]), *values.shape[-2:]),
-                        values.dtype,
-                        (like[0], like[1]),
-                        partial(_one_block, values),
-                    )
-                )
-    return stacks
-
-
-def _one_block(values: Array) -> Iterable[Array]:
-    return (values,)
-
-
-def _frame_stack(
-    dataset: Dataset,
-    name: str,
-    source: str,
-    read: Callable[[str, int, int | None], Array],
-    axes: tuple[Axis, Axis],
-) -> _Stack:
-    first = read(source, 0, 1)
-    pages = dataset.n_frames * math.prod(first.shape[1:-2])
-
-    def blocks() -> Iterator[Array]:
-        for shard in range(dataset.layout.n_shards):
-            frames = dataset.layout.frames(shard)
-            yield read(source, frames.start, frames.stop)
-
-    return _Stack(name, (pages, *first.shape[-2:]), first.dtype, axes, blocks)
-
-
-def _write_tiff(stack: _Stack, path: Path) -> None:
-    dtype, pages = stack.pages(_TIFF_TYPES)
-    y, x = stack.axes
-    tifffile.imwrite(
-        path,
-        pages,
-        shape=stack.shape,
-        dtype=dtype,
-        imagej=True,
-        resolution=(1 / abs(x.step), 1 / abs(y.step)),
-        metadata={"axes": "TYX", "unit": x.unit or "pixel"},
-    )
-
-
-def _write_mrc(stack: _Stack, path: Path) -> None:
-    dtype, pages = stack.pages(_MRC_TYPES)
-    lowest, highest, total, squares = math.inf, -math.inf, 0.0, 0.0
-    with mrcfile.new_mmap(path, stack.shape, mrcfile.utils.mode_from_dtype(dtype)) as mrc:
-        mrc.set_image_stack()
-        for target, page in zip(mrc.data, pages, strict=True):
-            target[...] = page
-            lowest, highest = min(lowest, float(page.min())), max(highest, float(page.max()))
-            total += float(page.sum(dtype=np.float64))
-            squares += float(np.square(page, dtype=np.float64).sum())
-        mean = total / math.prod(stack.shape)
-        mrc.header.dmin, mrc.header.dmax, mrc.header.dmean = lowest, highest, mean
-        mrc.header.rms = math.sqrt(max(0.0, squares / math.prod(stack.shape) - mean**2))
-        y, x = (_angstrom(axis) for axis in stack.axes)
-        if x is not None and y is not None:
-            mrc.voxel_size = (x, y, x)
-
-
-def _angstrom(axis: Axis) -> float | None:
-    """Return the step in Å, None if the axis is no length."""
-    try:
-        return 10 * abs(units.parse(f"{axis.step!r} {axis.unit}", "step_nm")) if axis.unit else None
-    except ValueError:
-        return None
 
 
 # --- Gwyddion's maps ----------------------------------------------------------------------
@@ -243,7 +113,7 @@ def _map_writers(dataset: Dataset, to: str) -> dict[str, Callable[[Path], None]]
         if values.shape == shape and column.endswith("_nm")
     }
     digits = len(str(dataset.n_frames - 1))
-    told = {name: str(value) for name, value in _scalars(dataset.settings)}
+    told = {name: str(value) for name, value in movie_formats.scalars(dataset.settings)}
 
     def channels(frame: int) -> dict[str, tuple[Array, tuple[float, float], str]]:
         maps = {}
@@ -269,15 +139,6 @@ def _map_writers(dataset: Dataset, to: str) -> dict[str, Callable[[Path], None]]
         f"{name}_{i:0{digits}d}.gsf": partial(gsf, i, name) for name in heights for i in frames
     }
     return writers | {f"{n.replace(' ', '_')}.gsf": partial(gsf, 0, n) for n in true}
-
-
-def _scalars(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Return the settings that are single values, those of a nested group under its name."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from ((f"{name}.{inner}", v) for inner, v in _scalars(value))
-        else:
-            yield name, value
 
 
 # --- tables --------------------------------------------------------------------------------
@@ -322,6 +183,16 @@ def _write_csv(name: str, columns: dict[str, Array], path: Path) -> None:
         writer.writerow(columns)
         # The shortest text that reads back as the same number; bytes as the text they are.
         writer.writerows(zip(*(_as_text(values) for values in columns.values()), strict=True))
+
+
+def _write_blocks(blocks: Callable[[], Iterable[Table]], path: Path) -> None:
+    """Write a table that comes in blocks of rows."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for number, block in enumerate(blocks()):
+            if number == 0:
+                writer.writerow(block)
+            writer.writerows(zip(*(_as_text(values) for values in block.values()), strict=True))
 
 
 def _as_text(values: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,8 @@ from nanophantom.validation.drawing import (
 )
 from nanophantom.validation.force_figures import is_force_volume, of_force_volume, picture
 from nanophantom.validation.height_figures import is_heights, of_heights
+from nanophantom.validation.movie_figures import is_movie, of_movie
+from nanophantom.validation.part_of import microscopes, part_of
 from nanophantom.validation.pattern_figures import is_patterns, of_patterns
 
 if TYPE_CHECKING:
@@ -41,7 +44,19 @@ FRAMES_AVERAGED = 200
 
 
 def of_dataset(dataset: Observed) -> list[Plate]:
-    """Draw what any dataset of images has: data, noise-free truth, drift, dose, atoms."""
+    """Draw what any dataset of images has: data, noise-free truth, drift, dose, atoms.
+
+    Of several microscopes one after the other, each figure's title opening with its microscope.
+    """
+    parts = microscopes(dataset)
+    if parts:
+        return [
+            replace(plate, title=f"{name} — {plate.title}")
+            for name in parts
+            for plate in of_dataset(part_of(dataset, name))
+        ]
+    if is_movie(dataset):
+        return of_movie(dataset)
     if is_patterns(dataset):
         return of_patterns(dataset)
     if is_heights(dataset):
@@ -54,6 +69,8 @@ def of_dataset(dataset: Observed) -> list[Plate]:
         plates.append(_noise_free(dataset))
     if "atoms" in tables and len(dataset.truth("atoms")["number"]):
         plates.append(_atoms(dataset))
+    if "dyes" in tables and len(dataset.truth("dyes")["x_nm"]):
+        plates.append(_dyes(dataset))
     if "drift" in tables and np.ptp(drift_of(dataset), axis=0).any():
         plates.append(_drift_plot(dataset))
     if "dose" in tables and dataset.n_frames > 1:
@@ -62,7 +79,13 @@ def of_dataset(dataset: Observed) -> list[Plate]:
 
 
 def thumbnail(dataset: Observed, size_inch: float = 1.4) -> Figure:
-    """Return a small picture of a dataset's first frame (or its noise-free image)."""
+    """Return a small picture of a dataset's first frame (or its noise-free image).
+
+    Of several microscopes, that of the first.
+    """
+    parts = microscopes(dataset)
+    if parts:
+        return thumbnail(part_of(dataset, parts[0]), size_inch)
     if "noise_free" in dataset.truth_tables:
         image = next(iter(dataset.truth("noise_free").values()))
     elif is_force_volume(dataset):
@@ -88,9 +111,10 @@ def _frames(dataset: Observed) -> list[Plate]:
         of_signal = f" ({name})" if len(dataset.signals) > 1 else ""
         number = f"Frame 0 of {dataset.n_frames}" if dataset.n_frames > 1 else "The frame"
         grain = (
-            "The grain is shot noise: electrons arrive by chance, one by one."
+            f"The grain is shot noise: {_quanta(dataset)} arrive by chance, one by one."
             if frame.dtype.kind in "iu"
-            else "Single electrons weren't counted: this is the expectation, without shot noise."
+            else f"Single {_quanta(dataset)} weren't counted: this is the expectation, without "
+            "shot noise."
         )
         caption = (
             f"{number} as the detector gave it: mean {frame.mean():.3g} counts a pixel. {grain} "
@@ -111,6 +135,11 @@ def _frames(dataset: Observed) -> list[Plate]:
     return plates
 
 
+def _quanta(dataset: Observed) -> str:
+    """Return what the images are made of."""
+    return "photons" if "dyes" in dataset.truth_tables else "electrons"
+
+
 def _all_signals(dataset: Observed) -> Plate:
     """Draw the first frame of every signal that is an image, side by side."""
     frames = {name: dataset.signal(name, 0, 1)[0] for name in dataset.signals}
@@ -118,7 +147,8 @@ def _all_signals(dataset: Observed) -> Plate:
     figure, _ = gallery(images, pixel_size_of(dataset))
     caption = (
         f"Frame 0 of {dataset.n_frames} as each of the {len(images)} signals gave it. The grain is "
-        "shot noise: electrons arrive by chance, one by one. Black and white are each image's own."
+        f"shot noise: {_quanta(dataset)} arrive by chance, one by one. Black and white are each "
+        "image's own."
     )
     return Plate("Measured signals", caption, figure, raster=True, wide=True)
 
@@ -236,6 +266,25 @@ def _atoms(dataset: Observed) -> Plate:
         "atoms stand behind each other they form the columns that the image shows."
     )
     return Plate("Atoms (truth)", caption, figure)
+
+
+def _dyes(dataset: Observed) -> Plate:
+    dyes = dataset.truth("dyes")
+    image = dataset.signal(dataset.signals[0], 0, 1)[0]
+    figure, _, _ = micrograph(image, pixel_size_of(dataset))
+    axes = figure.axes[0]
+    limits = axes.get_xlim(), axes.get_ylim()
+    x, y = np.asarray(dyes["x_nm"]), np.asarray(dyes["y_nm"])
+    axes.plot(x, y, ".", color=GREEN, markersize=3, markeredgewidth=0, rasterized=True)
+    axes.set_xlim(*limits[0])
+    axes.set_ylim(*limits[1])
+    low_x, high_x, low_y, high_y = min(limits[0]), max(limits[0]), min(limits[1]), max(limits[1])
+    inside = (x > low_x) & (x < high_x) & (y > low_y) & (y < high_y)
+    caption = (
+        f"The first frame with the places of the dyes: {inside.sum():,} in view (green), of all "
+        "heights. What lies closer than a spot is wide, the image can't separate."
+    )
+    return Plate("Dyes (truth)", caption, figure, raster=True)
 
 
 def _drift_plot(dataset: Observed) -> Plate:

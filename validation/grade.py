@@ -9,10 +9,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from nanophantom.simcore import localization_files
 from nanophantom.simcore.fields import Array
 from nanophantom.simcore.store import Dataset
 from nanophantom.simcore.store.files import write_whole
@@ -43,7 +45,7 @@ def grade_dataset(
         ``"module:function"`` of an outsider, run blind in its own process. Without it and
         without predictions the task's own algorithm answers.
     predictions
-        A CSV file of answers instead.
+        A file of answers instead (see :func:`read_predictions`).
     timeout_s
         How long an outsider's function may take.
 
@@ -64,7 +66,7 @@ def grade_dataset(
         raise ValueError("give an algorithm or predictions, not both")
     estimates: Mapping[str, npt.ArrayLike]
     if predictions is not None:
-        estimates = read_predictions(predictions)
+        estimates = read_predictions(predictions, dataset.settings)
         name = Path(predictions).name
     elif algorithm is not None:
         measured = dataset.measured()
@@ -127,39 +129,32 @@ def read_estimates(dataset: Dataset, label: str) -> dict[str, npt.NDArray[np.flo
     return read_predictions(Path(dataset.path) / "estimates" / f"{label}.csv")
 
 
-def read_predictions(path: Path | str) -> dict[str, npt.NDArray[np.float64]]:
-    """Read a CSV file with a line of column names and one line of numbers an item.
+def read_predictions(
+    path: Path | str, settings: Mapping[str, Any] | None = None
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Read a table of answers: a CSV file, or localizations of Picasso or ThunderSTORM.
+
+    Parameters
+    ----------
+    path
+        A CSV file with a line of column names and one line of numbers an item; or a
+        ``_locs.hdf5`` of Picasso or a CSV file with ThunderSTORM's headers, which are put into
+        our columns: frame from 0, x_nm and y_nm from the centre of pixel (0, 0), photons on the
+        camera.
+    settings
+        The dataset's nominal settings, which tell the size of a pixel and the camera.
 
     Raises
     ------
     ValueError
-        The file can't be read or a cell isn't a number; names the line.
+        The file can't be read or a cell isn't a number; names the row.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as problem:
-        raise ValueError(f"predictions {path} can't be read: {problem.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"predictions {path} can't be read: it isn't UTF-8 text") from None
-    rows = [row for row in csv.reader(io.StringIO(text)) if any(cell.strip() for cell in row)]
-    if not rows:
-        raise ValueError(f"predictions {path} are empty; the first line must name the columns")
-    names = [name.strip() for name in rows[0]]
-    if len(set(names)) < len(names):
-        raise ValueError(f"predictions {path} name a column twice: {', '.join(names)}")
-    columns: dict[str, list[float]] = {name: [] for name in names}
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(names):
-            raise ValueError(
-                f"predictions {path}, row {number}: {len(row)} cells, not {len(names)}"
-            )
-        for name, cell in zip(names, row, strict=True):
-            try:
-                columns[name].append(float(cell))
-            except ValueError:
-                reason = f"{name} is {cell.strip()!r}, not a number"
-                raise ValueError(f"predictions {path}, row {number}: {reason}") from None
-    return {name: np.array(values, dtype=np.float64) for name, values in columns.items()}
+        if localization_files.is_localizations(path):
+            return localization_files.read_localizations(path, settings)
+        return localization_files.read_csv(path)
+    except ValueError as problem:
+        raise ValueError(f"predictions {problem}") from None
 
 
 def _label(scores: Scores) -> str:

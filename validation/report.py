@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import matplotlib as mpl
@@ -27,8 +27,12 @@ from nanophantom.validation import figures
 from nanophantom.validation.drawing import BLUE, INK, Plate
 from nanophantom.validation.force_figures import is_force_volume
 from nanophantom.validation.grade import read_estimates, read_scores
+from nanophantom.validation.part_of import microscopes, part_of
 from nanophantom.validation.task import Score, Scores
 from nanophantom.validation.tasks import find_task
+
+if TYPE_CHECKING:
+    from nanophantom.validation.task import Observed
 
 PAGE = "report.html"
 DOTS_PER_INCH = 150
@@ -196,8 +200,11 @@ def _number(value: float | None, unit: str = "") -> str:
     return f"{f'{value:#.3g}'.rstrip('.')} {unit}".rstrip()
 
 
-def _shape_in_words(dataset: Dataset) -> str:
-    """Return how many frames of what size, in a sentence's words."""
+def _shape_in_words(dataset: Observed) -> str:
+    """Return how many frames of what size, in a sentence's words; of every microscope."""
+    parts = microscopes(dataset)
+    if parts:
+        return "; ".join(f"{name}: {_shape_in_words(part_of(dataset, name))}" for name in parts)
     name = dataset.signals[0]
     ny, nx = dataset.signal(name, 0, 1).shape[-2:]
     if is_force_volume(dataset):
@@ -207,8 +214,12 @@ def _shape_in_words(dataset: Dataset) -> str:
     frames = "one frame" if dataset.n_frames == 1 else f"{dataset.n_frames} frames"
     pixel_size_nm = dataset.settings.get("pixel_size_nm")
     step_y_nm = dataset.settings.get("pixel_size_y_nm", pixel_size_nm)
-    size = f", {nx * pixel_size_nm:.3g} nm × {ny * step_y_nm:.3g} nm" if pixel_size_nm else ""
+    size = f", {_length(nx * pixel_size_nm)} × {_length(ny * step_y_nm)}" if pixel_size_nm else ""
     return f"{frames} of {nx} × {ny} pixels{size}"
+
+
+def _length(nm: float) -> str:
+    return f"{nm:.3g} nm" if nm < 1000 else f"{nm / 1000:.3g} µm"
 
 
 def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:

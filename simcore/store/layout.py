@@ -29,6 +29,8 @@ SHARDS_WANTED = 32
 """As many shards as keep a good number of workers busy."""
 IDEAL_BYTES = 1_000_000_000
 """Noise-free images that take more than this are recomputed on demand, not stored."""
+QUICK_SHARDS_WANTED, QUICK_IDEAL_BYTES = 6, 16_000_000
+"""The same where frames are made as fast as they are read (`Acquisition.in_threads`)."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +120,11 @@ def plan_layout(
     Parameters
     ----------
     shard_frames
-        Frames a shard; by default shards stay below 16 MB and there are 32 or more of them.
+        Frames a shard; by default shards stay below 16 MB and there are 32 or more of them (6 of
+        frames that are made in a moment).
     store_ideal
-        Store the noise-free frames; by default if they take less than 1 GB.
+        Store the noise-free frames; by default if they take less than 1 GB (16 MB where a frame
+        is made in a moment).
 
     Raises
     ------
@@ -143,11 +147,14 @@ def plan_layout(
         part = (stop - first) / acquisition.n_frames
         frame_bytes += part * math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
         ideal_bytes += 0 if spec.ideal is None else part * math.prod(spec.shape) * 4
+    quick = acquisition.in_threads  # such frames are made as fast as they are read
     if store_ideal is None:
-        store_ideal = ideal_bytes * acquisition.n_frames <= IDEAL_BYTES
+        most = QUICK_IDEAL_BYTES if quick else IDEAL_BYTES
+        store_ideal = ideal_bytes * acquisition.n_frames <= most
     if shard_frames is None:
         by_size = int(SHARD_BYTES // max(1, frame_bytes + (ideal_bytes if store_ideal else 0)))
-        shard_frames = max(1, min(by_size, math.ceil(acquisition.n_frames / SHARDS_WANTED)))
+        wanted = QUICK_SHARDS_WANTED if quick else SHARDS_WANTED
+        shard_frames = max(1, min(by_size, math.ceil(acquisition.n_frames / wanted)))
     elif shard_frames < 1:
         raise ValueError(f"shard_frames is {shard_frames}; a shard needs at least one frame")
     settings = json.loads(dump_json(dict(acquisition.settings())))

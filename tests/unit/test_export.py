@@ -81,6 +81,7 @@ def test_csv_reads_back_as_the_same_numbers(dataset, tmp_path):
         "truth_drift.csv",
         "truth_groups.csv",
         "truth_frames.csv",
+        "truth_shining.csv",
     }
     with (tmp_path / "truth_drift.csv").open(encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file)
@@ -93,6 +94,9 @@ def test_csv_reads_back_as_the_same_numbers(dataset, tmp_path):
         "particle",
     ]
     assert (tmp_path / "truth_frames.csv").read_text().startswith("frame,shift_nm\n0,0.0\n1,0.025")
+    shining = (tmp_path / "truth_shining.csv").read_text().split()
+    assert shining[:4] == ["frame,emitter,photons", "1,0,10.0", "2,0,20.0", "2,1,20.0"]
+    assert len(shining) == 1 + 9  # 0, 1 and 2 rows by turns in ten frames
 
 
 @pytest.mark.parametrize("to", ["tiff", "mrc", "csv"])

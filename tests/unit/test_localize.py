@@ -209,7 +209,8 @@ def test_models_and_methods_give_their_columns():
     counts, *_ = scattered(4, seed=9)
     common = {"frame", "x_nm", "y_nm", "photons", "background", "uncertainty_nm"}
     for options, own in (
-        ({}, {"sigma_nm"}),
+        ({}, {"z_nm"}),
+        ({"model": "fixed"}, {"sigma_nm"}),
         ({"model": "free", "method": "lsq"}, {"sigma_nm"}),
         ({"model": "elliptical"}, {"sigma_x_nm", "sigma_y_nm", "uncertainty_x_nm"}),
         ({"model": "astigmatic"}, {"z_nm", "uncertainty_z_nm", "sigma_x_nm"}),
