@@ -3,7 +3,8 @@
 Block by block (the movie may be on disk, and larger than the memory), frames are converted to
 photoelectrons with what the operator knows of the camera; spots are found (`spot_detection`) and
 fitted (`spot_fits`); those that light each other's boxes are fitted again with the others' light in
-the expectation, until their places settle.
+the expectation, until their places settle. Where many spots overlap, all emitters of a group are
+fitted at once instead, and more are looked for in what is left over (`multi_emitter`).
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from nanophantom.analysis.multi_emitter import EmitterFits, fit_emitters
 from nanophantom.analysis.spot_detection import FALSE_POSITIVES, SpotFinder, temporal_median
 from nanophantom.analysis.spot_fit_kernels import cut_boxes
 from nanophantom.analysis.spot_fits import Astigmatism, Method, SpotFits, SpotModel, fit_spots
@@ -23,6 +25,7 @@ from nanophantom.simcore.parallel import map_threads
 
 Singles = npt.NDArray[np.float32]
 Columns = dict[str, npt.NDArray[Any]]
+Emitters = Literal["single", "multiple"]
 
 BLOCK_BYTES = 32 * 2**20
 """Of the movie, read at a time."""
@@ -131,6 +134,7 @@ class _Plan:
     background_frames: int | None
     rounds: int
     calibration: Astigmatism | None
+    emitters: Emitters
 
     def finder(self) -> SpotFinder:
         camera = self.camera
@@ -148,6 +152,7 @@ def localize(
     box_px: int | None = None,
     background_frames: int | None = None,
     rounds: int = ROUNDS,
+    emitters: Emitters = "single",
     threads: int | None = None,
 ) -> Columns:
     """Localize the single molecules of a movie.
@@ -175,6 +180,11 @@ def localize(
         each spot's box.
     rounds
         How often, at most, spots that light each other's boxes are fitted again; 0: each alone.
+    emitters
+        "single": one emitter a spot that is seen. "multiple": spots that are too long are split,
+        and more are looked for behind the first, as `fit_emitters` does: better from one emitter
+        in some hundred squared widths on. It has the model "fixed" and the method "mle"; the width
+        of the spots must be known to 5 % (see `movie_width`).
     threads
         The result doesn't depend on it.
 
@@ -195,8 +205,16 @@ def localize(
     ValueError
         A setting is missing or out of range.
     """
-    model = model or ("astigmatic" if settings.get("calibration") else "free")
-    plan = _plan(movie, settings, method, model, false_positives, box_px, background_frames, rounds)
+    if emitters not in get_args(Emitters):
+        raise ValueError(f"emitters is {emitters!r}; it must be 'single' or 'multiple'")
+    several = emitters == "multiple"
+    if several and (method != "mle" or model not in (None, "fixed") or settings.get("calibration")):
+        raise ValueError('emitters "multiple" has method "mle", model "fixed" and no calibration')
+    usual: SpotModel = "astigmatic" if settings.get("calibration") else "free"
+    model = "fixed" if several else model or usual
+    plan = _plan(
+        movie, settings, method, model, false_positives, box_px, background_frames, rounds, emitters
+    )
     pixels = math.prod(plan.shape)
     per_group = background_frames or max(1, GROUP_PIXELS // pixels)
     n, tables = int(movie.shape[0]), []
@@ -222,6 +240,7 @@ def _plan(
     box_px: int | None,
     background_frames: int | None,
     rounds: int,
+    emitters: Emitters,
 ) -> _Plan:
     if len(movie.shape) != 3 or movie.shape[0] < 1:
         raise ValueError(f"the movie has the shape {movie.shape}; expected (n, ny, nx), n > 0")
@@ -256,6 +275,7 @@ def _plan(
         background_frames,
         rounds,
         calibration,
+        emitters,
     )
 
 
@@ -264,6 +284,19 @@ def _localize(plan: _Plan, finder: SpotFinder, first: int, frames: npt.NDArray[A
     electrons = plan.camera.electrons(frames)
     background = temporal_median(electrons) if plan.background_frames else None
     spots = finder.find(electrons, background)
+    if plan.emitters == "multiple":
+        uneven = None if background is None else background - background.min()
+        several = fit_emitters(
+            electrons,
+            plan.sigma_px,
+            spots=spots,
+            variance=plan.camera.read_variance,
+            expected=uneven,
+            excess_noise=plan.camera.excess_noise,
+            box_px=plan.box_px,
+            false_positives=plan.false_positives,
+        )
+        return _columns_of_several(plan, several, first, uneven)
     ny, nx = plan.shape
     half = plan.box_px // 2
     # at the edge of the frame, the box lies inside and the spot off its middle
@@ -332,8 +365,39 @@ def _columns(
     table["uncertainty_photons"] = fits.photons_sd * photons
     table["log_likelihood"] = fits.log_likelihood
     table["chi_square"] = fits.chi_square / plan.camera.excess_noise / (plan.box_px**2 - unknowns)
-    # A place outside the frame is that of a spot whose middle isn't seen.
+    return _kept(plan, table, fits.converged)
+
+
+def _columns_of_several(
+    plan: _Plan, fits: EmitterFits, first: int, uneven: Singles | None
+) -> Columns:
+    nm, photons = plan.pixel_size_nm, 1.0 / plan.camera.quantum_efficiency
+    background = fits.background
+    if uneven is not None:
+        last_row, last_column = np.array(plan.shape) - 1
+        y = np.clip(np.rint(fits.y_px), 0, last_row).astype(int)
+        x = np.clip(np.rint(fits.x_px), 0, last_column).astype(int)
+        background = background + uneven[y, x]
+    freedom = np.maximum(fits.pixels - 3 * fits.group_size - 1, 1)
+    table: Columns = {
+        "frame": fits.frame + np.int32(first),
+        "x_nm": fits.x_px * nm,
+        "y_nm": fits.y_px * nm,
+        "photons": fits.photons * photons,
+        "background": background * photons,
+        "sigma_nm": np.full(len(fits), plan.sigma_px * nm),
+        "uncertainty_nm": np.sqrt(0.5 * (fits.x_sd**2 + fits.y_sd**2)) * nm,
+        "uncertainty_photons": fits.photons_sd * photons,
+        "log_likelihood": fits.log_likelihood,
+        "chi_square": fits.chi_square / plan.camera.excess_noise / freedom,
+    }
+    return _kept(plan, table, fits.converged)
+
+
+def _kept(plan: _Plan, table: Columns, converged: npt.NDArray[np.bool_]) -> Columns:
+    """Leave out fits that failed; a place outside the frame is that of a middle that isn't seen."""
+    nm = plan.pixel_size_nm
     inside = (np.abs(table["x_nm"] / nm - (plan.shape[1] - 1) / 2) <= plan.shape[1] / 2) & (
         np.abs(table["y_nm"] / nm - (plan.shape[0] - 1) / 2) <= plan.shape[0] / 2
     )
-    return {name: column[fits.converged & inside] for name, column in table.items()}
+    return {name: column[converged & inside] for name, column in table.items()}
