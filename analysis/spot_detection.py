@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import correlate
 from scipy.optimize import brentq
 from scipy.special import erf
 
@@ -168,7 +167,8 @@ def _offset(before: float, here: float, after: float) -> float:
 
 @compiled
 def _find(
-    frames: Singles, known: Singles, noise: Singles, taps: Singles, gain: float, mean: float,
+    frames: Singles, known: Singles, noise: Singles, edge: Singles, taps: Singles, gain: float,
+    mean: float,
     excess: float, threshold: float, sharpening: float, work: Work, found: Floats,
 ) -> int:  # fmt: skip
     """Write frame, y, x, starts (x, y, light, level), C and V of spots; return their number."""
@@ -181,9 +181,9 @@ def _find(
     for f in range(count):
         _contrast(frames[f], known, taps, np.float32(mean), work)
         for y in range(ny):
-            c_row, level_row, noise_row = contrast[y], level[y], noise[y]
+            c_row, level_row, noise_row, edge_row = contrast[y], level[y], noise[y], edge[y]
             for x in range(nx):
-                light = max(level_row[x], np.float32(0.0))
+                light = max(level_row[x], np.float32(0.0)) * edge_row[x]
                 above[x] = c_row[x] * abs(c_row[x]) - of_light * light - of_noise * noise_row[x]
             for x in range(nx):
                 if above[x] <= 0.0 or not _is_top(contrast, y, x, sharpening):
@@ -198,7 +198,8 @@ def _find(
                     out[5] = c / gain
                     out[6] = (level[y, x] - out[5] * mean * n) / n
                     out[7] = c
-                    out[8] = gain * excess * max(level[y, x], 0.0) / n + noise[y, x]
+                    shot = gain * edge[y, x] * max(level[y, x], 0.0) / n
+                    out[8] = excess * shot + noise[y, x]
                 spots += 1
     return spots
 
@@ -226,6 +227,18 @@ class Spots:
 
     def __len__(self) -> int:
         return len(self.frame)
+
+
+def _beyond_edges(taps: Floats, length: int) -> tuple[Floats, Floats]:
+    """Return the filter, and the box, as matrices (length, length) on pixels that go on beyond."""
+    reach = len(taps) // 2
+    filtered, boxed = np.zeros((length, length)), np.zeros((length, length))
+    at = np.arange(length)
+    for k in range(-reach, reach + 1):
+        pixel = np.clip(at + k, 0, length - 1)
+        np.add.at(filtered, (at, pixel), taps[reach + k])
+        np.add.at(boxed, (at, pixel), 1.0)
+    return filtered, boxed
 
 
 class SpotFinder:
@@ -274,12 +287,26 @@ class SpotFinder:
         self.excess_noise = excess_noise
         self.threshold = threshold_of(false_positives, contrast)
         variance = np.broadcast_to(np.asarray(read_variance, float), shape)
-        self._squares = contrast**2
-        self._read = correlate(variance, self._squares, mode="nearest").astype(np.float32)
+        self._rows, self._columns = (_beyond_edges(taps, length) for length in shape)
+        self._read = self._passed(variance)
+        self._edge = self._passed(np.ones(shape)) / np.float32(self.gain)
         tall = (shape[0] + 2 * self.reach, shape[1])
         shapes = ((shape[1] + 2 * self.reach,), tall, tall, shape, shape)
         self._work = Work(*(np.empty(some, np.float32) for some in shapes))
         self._found = np.empty((256, 9))
+
+    def _passed(self, variance: npt.ArrayLike) -> Singles:
+        """Return the variance of C where each pixel has one of its own.
+
+        The sum of the squares of C's weights, A (x) A - mean B (x) B, times the variances. What
+        goes on beyond an edge is the edge's own pixel, whose weights add up before they are
+        squared.
+        """
+        v = np.asarray(variance, np.float64)
+        (a, b), (c, d) = self._rows, self._columns
+        products = ((1.0, a * a, c * c), (-2 * self.mean, a * b, c * d))
+        both = sum(factor * (left @ v @ right.T) for factor, left, right in products)
+        return np.asarray(both + self.mean**2 * ((b * b) @ v @ (d * d).T), np.float32)
 
     def find(self, frames: Singles, background: Singles | None = None) -> Spots:
         """Return the spots of frames.
@@ -296,13 +323,12 @@ class SpotFinder:
         read, known = self._read, np.zeros(self.shape, np.float32)
         if background is not None:
             known = np.ascontiguousarray(background, dtype=np.float32)
-            shot = correlate(np.maximum(known, 0), self._squares, mode="nearest")
-            read = read + np.float32(self.excess_noise) * shot.astype(np.float32)
+            read = read + np.float32(self.excess_noise) * self._passed(np.maximum(known, 0))
         frames = np.ascontiguousarray(frames, dtype=np.float32)
         while True:
             count = _find(
-                frames, known, read, self.taps, self.gain, self.mean, self.excess_noise,
-                self.threshold, self.sharpening, self._work, self._found,
+                frames, known, read, self._edge, self.taps, self.gain, self.mean,
+                self.excess_noise, self.threshold, self.sharpening, self._work, self._found,
             )  # fmt: skip
             if count <= len(self._found):
                 break

@@ -67,19 +67,20 @@ def chain_in_the_middle(plan: SMLMAcquisition) -> Chain:
     """Return the kinetics of a dye at the coverslip in the middle of the field, at the start."""
     light = plan.recipe.illumination
     chain = plan.fluorophore.chain(light.excitation_kw_per_cm2, light.activation_kw_per_cm2)
-    photons = chain.photons_per_s * plan.collected
-    return Chain(chain.Q, photons, chain.start, chain.names, chain.bright, chain.final)
+    photons, start = chain.photons_per_s * plan.collected, chain.at(light.before_s)
+    return Chain(chain.Q, photons, start, chain.names, chain.bright, chain.final)
 
 
 def _dyes(plan: SMLMAcquisition) -> Table:
-    """Return the dyes with what became of each in the movie."""
+    """Return the dyes with what became of each; bursts and photons from the first frame on."""
     bursts, n = plan.bursts, len(plan.dyes)
     whole = bursts.blinks()
+    shown_s = np.clip(bursts.end_s, 0.0, None) - np.clip(bursts.start_s, 0.0, None)
     return {
         **dye_table(plan.dyes, plan.view),
         "bleached_s": bursts.bleach_s,
-        "n_bursts": np.bincount(whole["dye"], minlength=n),
-        "photons": np.bincount(bursts.dye, bursts.photons, minlength=n),
+        "n_bursts": np.bincount(whole["dye"][whole["end_s"] > 0.0], minlength=n),
+        "photons": np.bincount(bursts.dye, bursts.photons_per_s * shown_s, minlength=n),
     }
 
 

@@ -51,7 +51,7 @@ def match(found: Floats, true: Floats, radius: float) -> Matches:
     # The solver reads a weight of zero as "no edge": every weight is raised by one radius,
     # which changes no choice, since each found point takes exactly one edge.
     pairs = csr_array((near["v"] + radius, (near["i"], near["j"])), shape=(len(found), len(true)))
-    alone = (min(len(found), len(true)) + 2) * radius
+    alone = (min(len(found), len(true)) + 2.0) * radius
     graph = hstack([pairs, diags_array(np.full(len(found), alone + radius))], format="csr")
     i, j = min_weight_full_bipartite_matching(graph)
     paired = j < len(true)

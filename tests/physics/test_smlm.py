@@ -322,3 +322,22 @@ def test_a_dye_at_the_height_of_focus_is_sharpest(psf):
         for focus in (400.0, 700.0, 1000.0)
     ]
     assert peaks[1] > 1.2 * max(peaks[0], peaks[2])
+
+
+def test_bursts_before_the_movie_do_not_count_in_it():
+    """Dyes that start ON and leave it at 50 / s for good: after 0.1 s exp(-5) of them have a burst
+    in the movie, as the prediction says, with the photons that frames get of it."""
+    dye = {
+        "photons_per_s_per_kw_per_cm2": 1e5,
+        "states": [{"name": "on", "brightness": 1.0}, {"name": "gone", "final": True}],
+        "transitions": [{"source": "on", "to": "gone", "rate_per_s": 50.0}],
+        "start": "on",
+    }
+    places = [[x, y, 0.0] for x in range(-1500, 1500, 50) for y in range(-1100, 1100, 50)]
+    data = movie(places, dye, n_frames=20, illumination={"before_s": 0.1})
+    dyes, predicted = data.truth("dyes"), data.truth("prediction_bursts")
+    seen = (dyes["n_bursts"] > 0).mean()
+    assert predicted["probability"][1] == pytest.approx(math.exp(-5.0), rel=1e-6)
+    assert seen == pytest.approx(math.exp(-5.0), abs=4 * math.sqrt(math.exp(-5.0) / len(places)))
+    framed = data.frame_table("emissions")["photons"].sum()
+    assert dyes["photons"].sum() == pytest.approx(framed, rel=1e-5)

@@ -135,6 +135,18 @@ def test_false_positives_of_noisy_cameras():
     assert naive > 5 * known
 
 
+def test_edges_are_no_more_prone_to_false_positives():
+    """There the filter meets the edge's own pixels several times, whose noise then adds up."""
+    rng = np.random.default_rng(8)
+    for b, read_variance in ((10.0, 0.0), (2.0, 2.56)):
+        noise = rng.normal(0, read_variance**0.5, (1500, 40, 40))
+        frames = (rng.poisson(b, noise.shape) + noise).astype(np.float32)
+        options = {"read_variance": read_variance, "false_positives": 1e-4}
+        found = find_spots(frames, 1.0, **options)
+        from_edge = np.minimum.reduce([found.x, 39 - found.x, found.y, 39 - found.y])
+        assert 20 < (from_edge < 3).sum() < 1.2e-4 * 1500 * (40**2 - 34**2)
+
+
 def test_dim_spots_are_found():
     """100 photons on 10 a pixel: 8 standard deviations for the best filter with a known level."""
     counts, frame, x, y = scattered(60, per_frame=5, photons=100, seed=6)
