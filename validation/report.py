@@ -19,7 +19,6 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
 
-from nanophantom.simcore import units
 from nanophantom.simcore.store import Corpus, Dataset, is_corpus
 from nanophantom.simcore.store.files import require_folder, write_whole
 from nanophantom.simcore.store.layout import read_recipe
@@ -28,6 +27,7 @@ from nanophantom.validation.drawing import BLUE, INK, Plate
 from nanophantom.validation.force_figures import is_force_volume
 from nanophantom.validation.grade import read_estimates, read_scores
 from nanophantom.validation.part_of import microscopes, part_of
+from nanophantom.validation.settings_in_words import settings_in_words
 from nanophantom.validation.task import Score, Scores
 from nanophantom.validation.tasks import find_task
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 PAGE = "report.html"
 DOTS_PER_INCH = 150
-MOST_IN_A_LINE = 16
-"""Longer lists of numbers are cut in the table of settings."""
+MANY_GROUPS = 3
+"""With more parts of the specimen than this, the table of scores has room for their values only."""
 THUMBNAILS = 100
 """A corpus page shows pictures of at most so many items."""
 
@@ -96,7 +96,7 @@ def write_report(dataset: Dataset, out: Path | str | None = None) -> Path:
         shape=_shape_in_words(dataset),
         gradings=gradings,
         plates=plates,
-        settings=_settings(dataset.settings),
+        settings=settings_in_words(dataset.settings),
         notes=story.pop("notes", []),
         provenance=_flat({"seed": dataset.recipe.get("seed"), **story}),
         recipe=read_recipe(dataset.path),
@@ -166,6 +166,8 @@ def _grading(dataset: Dataset, label: str, scores: Scores) -> dict[str, Any]:
         "own": scores.algorithm != task.default_algorithm,
         "contract": task.contract,
         "groups": groups,
+        "whole": any(score.group is None for score in scores),
+        "many": len(groups) > MANY_GROUPS,
         "rows": rows,
         "notes": scores.notes,
         "plates": _html_of(plates, label),
@@ -220,54 +222,6 @@ def _shape_in_words(dataset: Observed) -> str:
 
 def _length(nm: float) -> str:
     return f"{nm:.3g} nm" if nm < 1000 else f"{nm / 1000:.3g} µm"
-
-
-def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return nominal settings in words and units: ``defocus_nm: -8`` is "defocus", "-8 nm"."""
-    rows: list[tuple[str, str]] = []
-    for name, value in settings.items():
-        if isinstance(value, Mapping):  # of parts, detectors say, by name
-            rows += [
-                (f"{name.replace('_', ' ')}: {_without_unit(part)}", _in_a_line(part, numbers))
-                for part, numbers in value.items()
-            ]
-            continue
-        suffix = units.suffix_of(name) or ""
-        label = name.removesuffix(suffix).replace("_", " ")
-        text = f"{value:.6g}" if isinstance(value, float) else _in_words(value)
-        rows.append((label, f"{text} {units.symbol(name)}".strip()))
-    return rows
-
-
-def _in_words(value: Any) -> str:
-    """Return a setting as text, mappings and lists of numbers without their brackets."""
-    if isinstance(value, Mapping):
-        return "; ".join(f"{name.replace('_', ' ')}: {_in_words(v)}" for name, v in value.items())
-    if isinstance(value, list | tuple) and value and isinstance(value[0], list):
-        return f"a table of {len(value)} x {len(value[0])} numbers"
-    if isinstance(value, list | tuple) and len(value) > MOST_IN_A_LINE:
-        return f"{_in_words(value[:3])}, ... {_in_words(value[-1])} ({len(value)} values)"
-    if isinstance(value, list | tuple):
-        return ", ".join(_in_words(v) for v in value)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _without_unit(name: str) -> str:
-    """Return a name in words, without its unit."""
-    return name.removesuffix(units.suffix_of(name) or "").replace("_", " ")
-
-
-def _in_a_line(part: str, numbers: Any) -> str:
-    """Return a part: ``{"shape": "ring", "inner_mrad": 60}`` is "ring, inner 60 mrad"."""
-    if not isinstance(numbers, Mapping):
-        return f"{_in_words(numbers)} {units.symbol(part)}".strip()
-    words = []
-    for name, value in numbers.items():
-        if name == "name":
-            continue
-        label = "" if isinstance(value, str) else _without_unit(name)
-        words.append(f"{label} {_in_words(value)} {units.symbol(name)}".strip())
-    return ", ".join(words)
 
 
 def _provenance(dataset: Dataset) -> dict[str, Any]:
