@@ -24,6 +24,7 @@ import numpy.typing as npt
 from scipy.stats import chi2
 
 from nanophantom.analysis import multi_emitter_kernels as kernels
+from nanophantom.analysis import multi_emitter_search as search
 from nanophantom.analysis.spot_detection import FALSE_POSITIVES, SpotFinder, Spots
 from nanophantom.analysis.spot_fits import fit_spots
 
@@ -40,6 +41,10 @@ ROUNDS = 10
 """Of searches for more emitters; they end earlier if there are none."""
 MOST_PER_WIDTH2 = 1.0
 """How many emitters, at most, for a square of a spot's width: more than can be told apart."""
+SWEEPS = 4
+"""Of fits of all groups, at most, in the end, each with the others as they are."""
+SETTLED_PX = 0.01
+"""They end earlier if no emitter moves farther."""
 GOOD_CHI_SQUARE_SD = 3.0
 """Spots whose chi-square is further from its mean are no single ones, for `movie_width`."""
 LEAST_SINGLE = 10
@@ -169,11 +174,10 @@ def fit_emitters(
     room = math.ceil(MOST_PER_WIDTH2 * (shape[0] + box) * (shape[1] + box) / sigma_px**2)
     rows = []
     for f, (first, end) in enumerate(pairwise(ends)):
-        out = np.empty((min(room, 20 + 10 * (end - first)) + end - first, kernels.NUMBERS))
+        start = spots.starts[first:end]
+        most = min(room, 20 + 10 * len(start)) + len(start)
         counts = data[f].astype(np.float64) + noise
-        start = np.ascontiguousarray(spots.starts[first:end])
-        count = kernels.fit_frame(counts, known + noise, start, rules, rounds, out)
-        rows.append(out[:count])
+        rows.append(_fit_frame(counts, known + noise, start, most, rules, rounds))
     table = np.concatenate(rows)
     table[:, kernels.SD_X : kernels.LOG_LIKELIHOOD] *= math.sqrt(excess_noise)
     sure = np.maximum(table[:, kernels.SD_X], table[:, kernels.SD_Y]) < 0.5 * box
@@ -185,6 +189,76 @@ def fit_emitters(
     }
     frame = np.repeat(np.arange(len(rows), dtype=np.int32), [len(some) for some in rows])
     return EmitterFits(frame, **columns)
+
+
+def _fit_frame(
+    counts: Floats, known: Floats, starts: Floats, most: int, rules: kernels.Rules, rounds: int
+) -> Floats:
+    """Fit all emitters of a frame, up to `most`; return their table, (n, NUMBERS).
+
+    `known` is the expectation besides emitters and their flat backgrounds; `starts` are x, y,
+    photons and background of the emitters that are seen at once.
+    """
+    count, half, width = len(starts), rules.half, rules.width
+    emitters, looked = np.zeros((most, kernels.NUMBERS)), np.zeros(most, np.int32)
+    label = np.zeros(most, np.int32)
+    if count == 0:
+        return emitters[:0]
+    everyone = np.arange(most, dtype=np.int32)
+    planes = np.zeros((kernels.PLANES, *counts.shape))
+    planes[kernels.DATA], planes[kernels.KNOWN] = counts, known
+    light, level = planes[kernels.LIGHT], planes[kernels.LEVEL]
+    model, least = slice(kernels.BACKGROUND + 1), search.TRIED * math.sqrt(rules.excess_noise)
+    emitters[:count, model] = np.maximum(
+        starts, [-np.inf, -np.inf, kernels.LEAST_PHOTONS, kernels.LEAST_BACKGROUND]
+    )
+
+    def fit(kind: int) -> float:
+        before = emitters[:count, :2].copy()
+        label[:count] = search.groups(before, kernels.LINK * width)
+        change(kind, np.arange(label[:count].max() + 1))
+        return float(np.abs(emitters[:count, :2] - before).max())
+
+    def expect() -> Floats:
+        return np.asarray(known + level + np.maximum(light, 0.0))
+
+    def change(kind: int, of: npt.ArrayLike, *columns: npt.ArrayLike) -> int:
+        proposals = np.zeros((np.size(of), 6))
+        for k, column in enumerate((of, *columns)):
+            proposals[:, k] = column
+        return int(kernels.change(kind, proposals, emitters, count, label, looked, planes, rules))
+
+    kernels.add_light(emitters, everyone[:count], light, width)
+    fit(kernels.FIT)
+    for _ in range(rounds):
+        before, here = count, emitters[:count]
+        search.spread_background(here[:, :2], here[:, kernels.BACKGROUND], half, level)
+        new = np.flatnonzero(looked[:count] == 0)
+        looked[new] = 1
+        excess, dx, dy = search.splits(counts, expect(), emitters[new, :3], half, width).T
+        long = excess >= least
+        count = change(kernels.SPLIT, new[long], dx[long], dy[long])
+        x, y, photons, deviations = search.tops(counts, expect(), half, width, least).T
+        around = level[y.astype(int), x.astype(int)]
+        count = change(kernels.ADD, np.full(len(x), -1), x, y, photons, around, deviations)
+        if count == before:
+            break
+        fit(kernels.FIT)
+    here = emitters[:count]
+    search.spread_background(here[:, :2], here[:, kernels.BACKGROUND], half, level)
+    if rounds > 0:
+        change(kernels.DROP, np.arange(count))
+        emitters = emitters[:count][np.isfinite(emitters[:count, kernels.X])]
+        alone = search.alone(emitters[:, :2], kernels.AROUND * width)
+        loss = search.losses(counts, expect(), emitters[:, :3], half, width)
+        emitters = emitters[~(alone & (loss < rules.alone))]
+        count = len(emitters)
+        light[:] = 0.0
+        kernels.add_light(emitters, everyone[:count], light, width)
+    for _ in range(SWEEPS):
+        if count == 0 or fit(kernels.FIT_WITH_ERRORS) < SETTLED_PX:
+            break
+    return emitters[:count]
 
 
 def movie_width(

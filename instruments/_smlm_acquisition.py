@@ -18,6 +18,7 @@ from nanophantom.simcore.light.fluorophores import REFERENCE_COLLECTION
 from nanophantom.simcore.light.focused_spots import FocusedSpots, relative_collection
 from nanophantom.simcore.runs import Acquisition, Cost, Frame, Parts, Run, SignalSpec
 from nanophantom.simcore.specimens import Specimen
+from nanophantom.simcore.store.layout import QUICK_IDEAL_BYTES
 
 if TYPE_CHECKING:
     from nanophantom.instruments.smlm import SMLM
@@ -48,10 +49,13 @@ class SMLMAcquisition(Acquisition):
             recipe.camera.detector(run.rng(f"camera {k + 1}"), recipe.exposure_s)
             for k in range(len(self.renderers))
         ]
+        self.light = self._light()
         self.bursts = self._blinking()
         starts = np.arange(self.n_frames) * recipe.period_s
         self.exposures = Exposures(self.bursts, starts, recipe.exposure_s)
+        self.lit = recipe.illumination.relative(*self.view.pixels_nm())
         self.background = self._background()
+        self.imagers = np.asarray(self.free_imagers * self.lit, np.float32)
         self.dye_px = self._in_pixels(self.dyes.positions_nm)
         self.beads = BeadScan.of(
             recipe.psf, recipe.optics, self.fluorophore.emission_nm, recipe.pixel_size_nm,
@@ -125,7 +129,7 @@ class SMLMAcquisition(Acquisition):
         )
         return play(
             self.fluorophore.kinetics(),
-            self._light(),
+            self.light,
             self.dyes.dye,
             self.run.rng("blinking"),
             excitation=relative * np.exp(-np.maximum(z, 0.0) / depth_nm),
@@ -134,17 +138,16 @@ class SMLMAcquisition(Acquisition):
         )
 
     def _background(self) -> Image:
-        """Return the background of the first frame, photons a pixel of all cameras together."""
+        """Return the background at the start, without imagers: photons a pixel of all cameras."""
         recipe = self.recipe
-        lit = recipe.illumination.relative(*self.view.pixels_nm())
         pattern = recipe.background.pattern(
             self.view.shape, recipe.pixel_size_nm, self.run.rng("background")
         )
-        return np.asarray((recipe.background.photons * pattern) * lit, np.float32)
+        return np.asarray(recipe.background.photons * pattern * self.lit, np.float32)
 
     @property
     def free_imagers(self) -> float:
-        """Photons that imagers in solution add to a pixel and frame."""
+        """Photons that imagers in solution add to a pixel and frame in the middle of the field."""
         recipe, dye = self.recipe, self.fluorophore
         depth_nm = recipe.background.free_imager_depth_nm
         if depth_nm == 0 or dye.concentration_nM == 0:
@@ -165,7 +168,7 @@ class SMLMAcquisition(Acquisition):
 
     def expose(self, i: int, parts: Parts | None = None) -> Frame:
         """Make frame ``i``: the photons of the exact overlap of every ON time with its exposure."""
-        spots, background = self._emissions(i), self._background_of(i)
+        spots, background = self._emissions(i), self.background_of(i)
         signals, truth = {}, {}
         for k, renderer in enumerate(self.renderers):
             photons = self.camera_parts[k] * background
@@ -177,9 +180,9 @@ class SMLMAcquisition(Acquisition):
             truth[f"ideal_{MOVIES[k]}"] = detector.ideal(photons)
         return Frame(i, signals, truth, {"emissions": self._listed(spots, background)})
 
-    def _background_of(self, i: int) -> Image:
+    def background_of(self, i: int) -> Image:
         faded = self.recipe.background.at(float(self.drift["t_s"][i]))
-        return np.asarray(self.background * np.float32(faded) + np.float32(self.free_imagers))
+        return np.asarray(self.background * np.float32(faded) + self.imagers)
 
     def _emissions(self, i: int) -> dict[str, npt.NDArray[Any]]:
         """Return what shines in a frame, one row a dye: places on the camera and photons."""
@@ -191,6 +194,7 @@ class SMLMAcquisition(Acquisition):
         return {
             "row": dye,
             "blink": blink[first],
+            "bursts": self._bursts_of(whose, blink, len(dye)),
             "x_px": x + self.drift["dx_nm"][i] / a,
             "y_px": y + self.drift["dy_nm"][i] / a,
             "height_nm": self.dyes.positions_nm[dye, 2],
@@ -198,8 +202,22 @@ class SMLMAcquisition(Acquisition):
             "photons": np.bincount(whose, photons, minlength=len(dye)),
         }
 
+    @staticmethod
+    def _bursts_of(
+        whose: npt.NDArray[np.intp], blink: npt.NDArray[np.int32], n: int
+    ) -> npt.NDArray[np.int32]:
+        """Count the different bursts that each dye has in a frame; rows come in order of time."""
+        order = np.argsort(whose, kind="stable")
+        new = np.ones(len(order), bool)
+        new[1:] = (np.diff(whose[order]) != 0) | (np.diff(blink[order]) != 0)
+        return np.bincount(whose[order], new, minlength=n).astype(np.int32)
+
     def _listed(self, spots: Mapping[str, npt.NDArray[Any]], background: Image) -> Table:
-        """Return the truth of a frame: what shone inside the view."""
+        """Return the truth of a frame: what shone inside the view, one row a dye.
+
+        A dye may end a burst and begin the next within a frame: `blink` is the first of them,
+        `bursts` their number, and `photons` the light of all.
+        """
         ny, nx = self.view.shape
         column, row = np.rint(spots["x_px"]), np.rint(spots["y_px"])
         seen = (column >= 0) & (column < nx) & (row >= 0) & (row < ny) & (spots["photons"] > 0)
@@ -208,6 +226,7 @@ class SMLMAcquisition(Acquisition):
         return {
             "dye": self.dyes.dye[here["row"]],
             "blink": here["blink"],
+            "bursts": here["bursts"],
             "x_nm": np.asarray(here["x_px"] * a, np.float32),
             "y_nm": np.asarray(here["y_px"] * a, np.float32),
             "z_nm": np.asarray(here["z_nm"], np.float32),
@@ -267,7 +286,9 @@ class SMLMAcquisition(Acquisition):
         """Estimate from pixels and the photons' rows; measured on one core."""
         pixels = self.view.shape[0] * self.view.shape[1] * len(self.renderers)
         spots = len(self.bursts) * (1 + self.recipe.exposure_s)
-        disk = self.n_frames * pixels * 2 + 48 * spots
+        ideals = 4 * self.n_frames * pixels
+        kept = ideals if ideals <= QUICK_IDEAL_BYTES else 0
+        disk = self.n_frames * pixels * 2 + 48 * spots + kept + 100_000
         cpu_s = self.n_frames * (2e-4 + 4e-8 * pixels) + 2e-5 * spots
         return Cost(int(2.5e8), int(disk), float(cpu_s))
 
@@ -279,5 +300,5 @@ class SMLMAcquisition(Acquisition):
             f"{len(self.bursts)} stretches of constant rate; times are exact, not rounded to "
             "frames.",
         )
-        peak = float(self._background_of(0).max())
+        peak = float(self.background_of(0).max())
         return told + self.recipe.camera.notes(peak)

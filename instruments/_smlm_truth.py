@@ -11,7 +11,7 @@ import numpy as np
 
 from nanophantom.instruments._fluorescence import dye_table
 from nanophantom.simcore.fields import Array, Table
-from nanophantom.simcore.light.burst_laws import BurstLaws, predicted_bursts
+from nanophantom.simcore.light.burst_laws import BurstLaws, bursts_under_steps
 from nanophantom.simcore.light.markov import Chain
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 OUTLINE = {
     "view": "where the view lies in the specimen",
-    "dyes": "dyes in and beside the view: chain to site, place, blinks, photons, when lost",
+    "dyes": "dyes in and beside the view: chain to site, place, bursts and photons from the first "
+    "frame's beginning to the last one's end, when lost",
     "blinks": "every stretch of constant photon rate: dye, burst, exact times, rate",
     "kinetics": "rates between the dye's states in the middle of the field, at the start",
     "states": "states of the dye and their photon rates there",
@@ -47,7 +48,7 @@ def outline(plan: SMLMAcquisition) -> Mapping[str, str]:
 
 def tables(plan: SMLMAcquisition) -> dict[str, Table]:
     """Return all truth tables of a planned movie."""
-    chain = chain_in_the_middle(plan)
+    chain = chain_in_the_middle(plan, plan.recipe.illumination.before_s)
     first = plan.expose(0)
     cameras = {f"camera_{k + 1}": d.truth() for k, d in enumerate(plan.detectors)}
     return {
@@ -55,20 +56,37 @@ def tables(plan: SMLMAcquisition) -> dict[str, Table]:
         "dyes": _dyes(plan),
         "blinks": _blinks(plan),
         **_kinetics(chain),
-        **predictions(chain, plan.n_frames * plan.recipe.period_s, plan.fluorophore.brightness_cv),
+        **predictions(steps_in_the_middle(plan), plan.fluorophore.brightness_cv),
         "drift": plan.drift,
-        "background": {"photons": plan._background_of(0)},
+        "background": {"photons": plan.background_of(0)},
         **{name: maps for name, maps in cameras.items() if maps},
         "noise_free": {name.removeprefix("ideal_"): v for name, v in first.truth.items()},
     }
 
 
-def chain_in_the_middle(plan: SMLMAcquisition) -> Chain:
-    """Return the kinetics of a dye at the coverslip in the middle of the field, at the start."""
+def chain_in_the_middle(plan: SMLMAcquisition, after_s: float = 0.0) -> Chain:
+    """Return the kinetics of a dye at the coverslip in the middle of the field.
+
+    Its start is that of a fresh dye, or what is left of it after some time in the first light.
+    """
     light = plan.recipe.illumination
     chain = plan.fluorophore.chain(light.excitation_kw_per_cm2, light.activation_kw_per_cm2)
-    photons, start = chain.photons_per_s * plan.collected, chain.at(light.before_s)
+    photons, start = chain.photons_per_s * plan.collected, chain.at(after_s)
     return Chain(chain.Q, photons, start, chain.names, chain.bright, chain.final)
+
+
+def steps_in_the_middle(plan: SMLMAcquisition) -> list[tuple[Chain, float]]:
+    """Return the chain of such a dye in each step of the movie's light, and how long it lasts."""
+    first, light = chain_in_the_middle(plan, plan.recipe.illumination.before_s), plan.light
+    kinetics = plan.fluorophore.kinetics()
+    edges_s = np.clip(light.edges_s, 0.0, None)
+    steps = []
+    for k, seconds in enumerate(np.diff(edges_s)):
+        chain = kinetics.chain(light.excitation_kw_per_cm2[k], light.activation_kw_per_cm2[k])
+        photons = chain.photons_per_s * plan.collected
+        whole = Chain(chain.Q, photons, first.start, chain.names, chain.bright, chain.final)
+        steps.append((whole, float(seconds)))
+    return steps
 
 
 def _dyes(plan: SMLMAcquisition) -> Table:
@@ -98,34 +116,36 @@ def _kinetics(chain: Chain) -> dict[str, Table]:
     }
 
 
-def predictions(chain: Chain, duration_s: float, brightness_cv: float) -> dict[str, Table]:
-    """Return what the chain predicts of bursts, for a report to draw beside the simulated ones.
+def predictions(steps: list[tuple[Chain, float]], brightness_cv: float) -> dict[str, Table]:
+    """Return what the rates predict of bursts, for a report to draw beside the simulated ones.
 
     Parameters
     ----------
-    chain
-        In the light of the movie.
-    duration_s
-        Length of the movie.
+    steps
+        The chain in each step of the movie's light, and how long the step lasts. Numbers of bursts
+        hold for all of them; times and photons are those of the first, and dark times are left out
+        where later light changes them.
     brightness_cv
         Of the dyes, relative.
     """
+    chain = steps[0][0]
     laws = _laws(chain)
     if laws is None:
         return {}
     found: dict[str, Table] = {}
     mean = laws.mean_number
     most = 12 if not math.isfinite(mean) else int(min(MOST_BURSTS, max(8, 5 * mean)))
-    chances = predicted_bursts(chain, most, duration_s)
+    chances = bursts_under_steps(steps, most)
     while chances.sum() < 0.99 and most < MOST_BURSTS:
         most = min(MOST_BURSTS, 2 * most)
-        chances = predicted_bursts(chain, most, duration_s)
+        chances = bursts_under_steps(steps, most)
     found["prediction_bursts"] = {"bursts": np.arange(most + 1), "probability": chances}
     on = laws.mean_on_s * np.geomspace(0.02, 8.0, POINTS)
     times: dict[str, Array] = {"on_s": on, "on_longer": laws.on_longer_than(on)}
+    steady = all(np.allclose(later.Q, chain.Q) for later, _ in steps)
     try:
         off = laws.mean_off_s * np.geomspace(0.005, 8.0, POINTS)
-        times |= {"off_s": off, "off_longer": laws.off_longer_than(off)}
+        times |= {"off_s": off, "off_longer": laws.off_longer_than(off)} if steady else {}
     except ValueError:  # no burst follows another
         pass
     found["prediction_times"] = times

@@ -151,7 +151,8 @@ def run(
         try:
             with progress_bars(quiet) as progress:
                 runner.make(plan, workers=workers, progress=progress)
-                scores = grade.grade_folder(plan.out, progress=progress)
+                unanswered: list[str] = []
+                scores = grade.grade_folder(plan.out, progress=progress, unanswered=unanswered)
                 page = report.write(plan.out)
         except KeyboardInterrupt:
             click.echo(f"stopped; {plan.resume_hint}", err=True)
@@ -159,6 +160,8 @@ def run(
         except (OSError, MemoryError, RuntimeError):
             click.echo(plan.resume_hint, err=True)
             raise
+        for line in unanswered:
+            click.echo(line, err=True)
         if as_json:
             click.echo(
                 json.dumps(
@@ -170,9 +173,11 @@ def run(
                     }
                 )
             )
-            return
-        _print_scores(scores)
-        click.echo(f"dataset  {plan.out}\nreport   {page}")
+        else:
+            _print_scores(scores)
+            click.echo(f"dataset  {plan.out}\nreport   {page}")
+        if unanswered:
+            sys.exit(FAILED)
 
 
 def _print_scores(scores: Any) -> None:
@@ -295,14 +300,26 @@ def export(folder: Path, format_: str, out: Path | None, as_json: bool) -> None:
 @click.option(
     "--pixel-size", metavar="QUANTITY", help='e.g. "0.02 nm"; read from the file if it says.'
 )
+@click.option(
+    "--settings",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="YAML of what else you know (localization: psf_sigma_nm, camera).",
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="CSV to write [FILE.TASK.csv].")
 @json_option
-def analyse(file: Path, task: str, pixel_size: str | None, out: Path | None, as_json: bool) -> None:
+def analyse(
+    file: Path,
+    task: str,
+    pixel_size: str | None,
+    settings: Path | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
     """Run the analysis layer on an image of your own; writes a table and an overlay picture."""
     with refusing():
         from nanophantom.validation import own_image
 
-        result = own_image.analyse(file, task, pixel_size, out)
+        result = own_image.analyse(file, task, pixel_size, out, settings)
         if as_json:
             click.echo(json.dumps(result))
         else:

@@ -72,19 +72,25 @@ def _truth_writers(
 ) -> dict[str, Callable[[Path], None]]:
     """Return what writes the true localizations: every emitter that shone in a frame."""
     efficiency = (dataset.settings.get("camera") or {}).get("quantum_efficiency", 1.0)
-    info = picasso_files.picasso_info(shape[0], shape[1:], pixel_nm, efficiency)
-    notes = {**thunderstorm_files.CONVENTIONS, "pixel_size_nm": pixel_nm}
+    origin = {"z": "nm above the focal plane"}
+    info = picasso_files.picasso_info(shape[0], shape[1:], pixel_nm, efficiency) | origin
+    notes = {**thunderstorm_files.CONVENTIONS, **origin, "pixel_size_nm": pixel_nm}
+    focus_nm = float(dataset.settings.get("focus_nm", 0.0))
+
+    def emitters() -> Iterator[Table]:
+        for block in in_blocks(dataset, _EMITTERS):
+            yield {**block, "z_nm": block["z_nm"] - focus_nm} if "z_nm" in block else block
 
     def hdf5(path: Path) -> None:
-        picasso_files.write_picasso_table(path, in_blocks(dataset, _EMITTERS), info)
+        picasso_files.write_picasso_table(path, emitters(), info)
 
     def text(path: Path) -> None:
-        thunderstorm_files.write_thunderstorm(path, in_blocks(dataset, _EMITTERS), pixel_nm)
+        thunderstorm_files.write_thunderstorm(path, emitters(), pixel_nm)
 
     picasso = to == "picasso"
     return {
         "truth_locs.hdf5" if picasso else "truth_locs.csv": hdf5 if picasso else text,
-        "truth_locs.yaml": partial(
+        "truth_locs.yaml" if picasso else "truth_locs.csv.yaml": partial(
             localization_tables.write_yaml, content=info if picasso else notes
         ),
     }

@@ -78,6 +78,7 @@ def grade_folder(
     predictions: Path | None = None,
     only_task: str | None = None,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    unanswered: list[str] | None = None,
 ) -> Graded:
     """Grade every dataset of a folder at its tasks and keep estimates and scores beside the data.
 
@@ -91,6 +92,9 @@ def grade_folder(
         A CSV of estimates to be graded; for a single dataset.
     only_task
         This task instead of those that the recipe names.
+    unanswered
+        Takes a line for every task that got no answer, and the other tasks are graded; without it
+        the first ends everything.
 
     Raises
     ------
@@ -108,7 +112,13 @@ def grade_folder(
             raise ValueError(f"{dataset.path}: its recipe names no task; choose one with --task")
         graded[dataset.path] = []
         for task in tasks:
-            estimates, scores = grade_dataset(dataset, task, algorithm, predictions)
+            try:
+                estimates, scores = grade_dataset(dataset, task, algorithm, predictions)
+            except ValueError as problem:
+                if unanswered is None:
+                    raise
+                unanswered.append(f"{dataset.path}: task {task} has no answer: {problem}")
+                continue
             save(dataset, estimates, scores)
             graded[dataset.path].append(scores)
     progress("grading", len(found), len(found))

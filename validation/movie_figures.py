@@ -244,14 +244,14 @@ def _blinking(dataset: Observed) -> list[Plate]:
     numbers, photons = dataset.truth("prediction_bursts"), dataset.truth("prediction_photons")
     figure, (count, brightness) = plots(10.4, 3.6, 2)
     _numbers(count, np.asarray(dyes["n_bursts"]), numbers)
-    whole = ~times.on_cut
-    _longer(brightness, times.photons[whole], np.zeros(int(whole.sum()), bool),
+    _longer(brightness, times.photons, times.on_cut,
             photons["photons"], photons["at_least"], "photons of a burst")  # fmt: skip
     brightness.set_ylabel("share of bursts with at least so many")
     caption = (
         f"What {len(dyes['dye']):,} dyes did in this movie (blue) beside what the rates of the dye "
         "predict in closed form (black), in the light of the middle of the field. Left: how often "
-        "a dye shone; 0 are dyes that no analysis can find. Right: how bright bursts are."
+        "a dye shone; 0 are dyes that no analysis can find. Right: how bright bursts are; what the "
+        "movie's end cut short counts as at least so bright (Kaplan–Meier)."
     )
     plates = [Plate("Blinking: bursts and photons (truth)", caption, figure, wide=True)]
     figure, all_axes = plots(10.4, 3.6, 2 if "off_s" in predicted and len(times.off_s) else 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from matplotlib.figure import Figure
 
 from nanophantom.analysis.images import read_image
@@ -18,7 +19,11 @@ from nanophantom.validation.tasks import find_task
 
 
 def analyse(
-    file: Path, task_name: str, pixel_size: str | None = None, out: Path | None = None
+    file: Path,
+    task_name: str,
+    pixel_size: str | None = None,
+    out: Path | None = None,
+    settings_file: Path | None = None,
 ) -> dict[str, Any]:
     """Run a task's own algorithm on an image file.
 
@@ -32,6 +37,9 @@ def analyse(
         A length ("0.02 nm"); the file's own calibration serves if it has one.
     out
         CSV to write (``.csv``); beside the image by default. The overlay is a PNG of the same name.
+    settings_file
+        YAML of what else the operator knows, for tasks that need it: a localization wants
+        psf_sigma_nm and camera.
 
     Returns
     -------
@@ -68,23 +76,40 @@ def analyse(
         raise ValueError(f'{file} says no pixel size; give it: --pixel-size "0.02 nm"')
     stack = image if image.ndim == 3 else image[None]
     axes = (Axis("frame", 1.0, ""), Axis("y", step_nm, "nm"), Axis("x", step_nm, "nm"))
-    measured = Measured({task.inputs[0]: Field(stack, axes, "counts")}, {"pixel_size_nm": step_nm})
+    settings = {**_settings(settings_file), "pixel_size_nm": step_nm}
+    measured = Measured({task.inputs[0]: Field(stack, axes, "counts")}, settings)
     found = task.answer(measured)
     write_whole(overlay, _overlay(stack[0], found, step_nm))
     write_whole(table, as_csv(found).encode())
     return {"n": len(next(iter(found.values()))), "table": str(table), "overlay": str(overlay)}
 
 
+def _settings(file: Path | None) -> dict[str, Any]:
+    """Read what an operator knows from a YAML file."""
+    if file is None:
+        return {}
+    try:
+        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as problem:
+        reason = str(problem).splitlines()[0]
+        raise ValueError(f"--settings: {file} can't be read: {reason}") from None
+    if not isinstance(told, dict):
+        raise ValueError(f"--settings: {file} holds no settings (psf_sigma_nm: 130, say)")
+    return told
+
+
 def _overlay(image: Any, found: Any, step_nm: float) -> bytes:
-    """Draw the first frame with a ring around every position found."""
+    """Draw the first frame with a ring around every position found in it."""
+    here = np.asarray(found["frame"]) == 0 if "frame" in found else slice(None)
+    x_nm, y_nm = np.asarray(found["x_nm"])[here], np.asarray(found["y_nm"])[here]
     ny, nx = image.shape
     extent = (-0.5 * step_nm, (nx - 0.5) * step_nm, (ny - 0.5) * step_nm, -0.5 * step_nm)
     figure = Figure(figsize=(9.0, 9.0 * ny / nx + 0.6), layout="constrained")
     axes = figure.add_subplot()
     low, high = np.percentile(image, (0.5, 99.5))
     axes.imshow(image, cmap="gray", extent=extent, vmin=low, vmax=max(high, low + 1e-12))
-    axes.plot(found["x_nm"], found["y_nm"], "o", mfc="none", mec="#e69f00", ms=6, mew=0.9)
-    axes.set(xlabel="x (nm)", ylabel="y (nm)", title=f"{len(found['x_nm'])} found")
+    axes.plot(x_nm, y_nm, "o", mfc="none", mec="#e69f00", ms=6, mew=0.9)
+    axes.set(xlabel="x (nm)", ylabel="y (nm)", title=f"{len(x_nm)} found")
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150)
     return content.getvalue()

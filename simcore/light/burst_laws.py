@@ -9,6 +9,7 @@ photons are those of whole bursts, not cut by the end of an observation.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,6 +148,42 @@ class BurstLaws:
         return total / float(weights.sum())
 
 
+def bursts_under_steps(steps: Sequence[tuple[Chain, float]], n_max: int) -> Floats:
+    """Return the probability of 0, 1, ... n_max bursts in light that changes in steps.
+
+    Parameters
+    ----------
+    steps
+        The chain in each step of the light and how long the step lasts, s; the first one's start
+        counts, and a dye that begins bright has begun a burst.
+    n_max
+        The largest number asked for.
+
+    Returns
+    -------
+    ndarray, shape (n_max + 1,)
+        To 1e-9. What is missing to 1 belongs to larger numbers.
+
+    Notes
+    -----
+    From the generating function start' prod expm((Q + (z - 1) Q_switch_on) t) 1 on a circle of
+    radius below 1 (J. Abate & W. Whitt, Oper. Res. Lett. 12 (1992) 245), start' being the start
+    with its bright states times z.
+    """
+    m = 2 * (n_max + 2)
+    z = 10.0 ** (-10.0 / m) * np.exp(2j * np.pi * np.arange(m) / m)
+    first = steps[0][0]
+    states = first.start * np.where(first.is_bright, z[:, None], 1.0)
+    for chain, duration_s in steps:
+        bright = chain.is_bright
+        counted = np.where(~bright[:, None] & bright, chain.Q, 0.0)
+        E = expm((chain.Q + (z[:, None, None] - 1.0) * counted) * duration_s)
+        states = np.einsum("mi,mij->mj", states, E)
+    coefficients = np.fft.fft(states.sum(axis=1))[: n_max + 1].real / m
+    p = coefficients * np.abs(z[0]) ** -np.arange(n_max + 1.0)
+    return np.asarray(np.clip(p, 0.0, 1.0))
+
+
 def predicted_bursts(chain: Chain, n_max: int, duration_s: float = math.inf) -> Floats:
     """Return the probability of 0, 1, ... n_max bursts of one dye.
 
@@ -167,9 +204,7 @@ def predicted_bursts(chain: Chain, n_max: int, duration_s: float = math.inf) -> 
     Notes
     -----
     Without end, from the jump chain (`BurstLaws.of` tells which chains it refuses). In finite time,
-    of any chain, from the generating function start' expm((Q + (z - 1) Q_switch_on) t) 1 on a
-    circle of radius below 1 (J. Abate & W. Whitt, Oper. Res. Lett. 12 (1992) 245), start' being the
-    start with its bright states times z.
+    of any chain, by `bursts_under_steps`.
     """
     if math.isinf(duration_s):
         laws = BurstLaws.of(chain)
@@ -179,16 +214,7 @@ def predicted_bursts(chain: Chain, n_max: int, duration_s: float = math.inf) -> 
             begun[n] = entry.sum()
             entry = entry @ laws.again
         return begun[:-1] - begun[1:]
-    m = 2 * (n_max + 2)
-    z = 10.0 ** (-10.0 / m) * np.exp(2j * np.pi * np.arange(m) / m)
-    bright = chain.is_bright
-    counted = np.where(~bright[:, None] & bright, chain.Q, 0.0)
-    E = expm((chain.Q + (z[:, None, None] - 1.0) * counted) * duration_s)
-    start = chain.start * np.where(bright, z[:, None], 1.0)
-    generating = np.einsum("mi,mij->m", start, E)
-    coefficients = np.fft.fft(generating)[: n_max + 1].real / m
-    p = coefficients * np.abs(z[0]) ** -np.arange(n_max + 1.0)
-    return np.asarray(np.clip(p, 0.0, 1.0))
+    return bursts_under_steps([(chain, duration_s)], n_max)
 
 
 def predicted_on_time(chain: Chain, t_s: npt.ArrayLike) -> Floats:

@@ -232,7 +232,7 @@ def test_exported_truth_is_the_emissions(tmp_path):
         read = read_predictions(tmp_path / path, dataset.settings)
         for name in ("frame", "x_nm", "y_nm", "z_nm", "photons"):
             np.testing.assert_allclose(read[name], true[name], rtol=rtol, atol=1e-9)
-    notes = yaml.safe_load((tmp_path / "t/truth_locs.yaml").read_text())
+    notes = yaml.safe_load((tmp_path / "t/truth_locs.csv.yaml").read_text())
     assert notes["frame_base"] == 1
     plain = files.read_csv(tmp_path / "c/truth_emissions.csv")
     assert set(plain) == set(true)

@@ -92,7 +92,7 @@ def test_raw_movie_is_the_counts_and_its_yaml_the_camera(dataset, tmp_path):
 
 def test_thunderstorm_gets_an_imagej_stack_and_the_camera_in_its_words(dataset, tmp_path):
     files = {f.name for f in export(dataset, "thunderstorm", tmp_path)}
-    assert files == {"movie.tif", "camera.yaml", "truth_locs.csv", "truth_locs.yaml"}
+    assert files == {"movie.tif", "camera.yaml", "truth_locs.csv", "truth_locs.csv.yaml"}
     with tifffile.TiffFile(tmp_path / "movie.tif") as tiff:
         assert tiff.is_imagej
         np.testing.assert_array_equal(tiff.asarray(), dataset.signal("movie"))
