@@ -49,14 +49,15 @@ class Imaging:
 
     @classmethod
     def of(cls, dataset: Observed) -> Imaging:
-        """Read a dataset's settings and, where there is one, the true map of the readout noise."""
+        """Read a dataset's settings and, where there is one, the true map of the pixels' noise."""
         settings: Mapping[str, Any] = dataset.settings
         camera = CameraSettings.read(settings["camera"])
         variance = camera.read_variance
         if "camera_1" in dataset.truth_tables and "variance_map" in dataset.truth("camera_1"):
             gain = float(settings["camera"].get("em_gain", 1.0))
-            true_map = np.asarray(dataset.truth("camera_1")["variance_map"], np.float32)
-            variance = true_map / np.float32(gain**2)
+            maps = dataset.truth("camera_1")
+            dark = np.asarray(maps.get("dark_map", 0.0), np.float32)  # its shot noise stays
+            variance = np.asarray(maps["variance_map"], np.float32) / np.float32(gain**2) + dark
         ny, nx = dataset.signal("movie", 0, 1).shape[1:]
         table = settings.get("calibration")
         z, s_x, s_y = (

@@ -34,12 +34,15 @@ class LightCamera(Model):
     sensor: LightSensor = PhotonCounter()
     """What detects the photons, and its noise."""
     noise: bool = True
-    """Draw photons and all noise; off, the expectation itself is read out, without rounding."""
+    """Draw photons and all noise; off, the expectation itself is read out. It has no ceiling: the
+    full well, the converter's ends (at 0 too) and rounding are not in it."""
     calibrated: bool = True
-    """The operator has measured the offset, gain and variance of each pixel, if they differ; off,
-    only their means are known."""
+    """The operator has measured the offset, gain and variance of each pixel on dark and flat frames
+    of the movie's exposure, if pixels differ; off, only the mean of a dark frame and the recipe's
+    read noise are known."""
     assumed_offset_adu: float | None = Field(default=None, ge=0, json_schema_extra=PURE)
-    """Mean readout without light that the operator believes in; none: the true one."""
+    """Mean of a dark frame, its dark signal included, that the operator believes in; none: the true
+    one."""
     assumed_adu_per_electron: float | None = Field(default=None, gt=0, json_schema_extra=PURE)
     """Readout units per electron that the operator believes in; none: the true ones."""
 
@@ -84,20 +87,25 @@ class LightCamera(Model):
         Parameters
         ----------
         detector
-            As drawn by `detector`; without, maps are left out.
+            As drawn by `detector`; without, maps and the dark signal are left out.
 
         Returns
         -------
         dict
-            ``offset_adu`` mean readout without an electron (rounding included),
-            ``adu_per_electron``, ``quantum_efficiency``, ``em_gain`` (1 if none), ``read_noise_e``
-            (rms, before it is divided by the gain), ``excess_noise`` (F^2, 1 or 2) and
-            ``calibrated``: whether the maps ``offset_map`` (readout units), ``gain_map`` (relative)
-            and ``variance_map`` (electrons squared) stand here too, float32 (ny, nx). Photons are
+            ``offset_adu`` mean over the pixels of a dark frame of the movie's exposure (dark
+            signal, clock-induced charge and rounding included), ``adu_per_electron``,
+            ``quantum_efficiency``, ``em_gain`` (1 if none), ``read_noise_e`` (rms of the readout
+            alone, before it is divided by the gain), ``excess_noise`` (F^2, 1 or 2) and
+            ``calibrated``: whether the maps ``offset_map`` (mean of dark frames, readout units),
+            ``gain_map`` (relative) and ``variance_map`` (of dark frames, electrons squared: with
+            the dark signal's shot noise) stand here too, float32 (ny, nx). Photons are
             (adu - offset) / (adu_per_electron em_gain quantum_efficiency).
         """
         known: dict[str, Any] = self.sensor.settings()
-        maps = detector.calibration() if self.calibrated and detector is not None else {}
+        maps: dict[str, Any] = {}
+        if detector is not None:
+            known["offset_adu"] = float(detector.dark_frame().mean(dtype=np.float64))
+            maps = detector.calibration() if self.calibrated else {}
         if self.assumed_offset_adu is not None:
             wrong_by = self.assumed_offset_adu - known["offset_adu"]
             known["offset_adu"] = self.assumed_offset_adu

@@ -24,6 +24,20 @@ ROUNDING_BIAS_ADU = {"round": 0.0, "floor": -0.5}
 class LightDetector(Detector):
     """One camera, exposed to photons frame by frame."""
 
+    def ideal(self, photons: npt.NDArray[Any]) -> Image:
+        """Return the exact expectation of `read`, had its numbers no end.
+
+        Dark signal, clock-induced charge, the maps and the offset are in it; noise is not, nor is
+        clipping: it rises above the full well and the converter's last number, and the noise that
+        the converter cuts off at 0 doesn't lift it. `LightCamera.notes` warns of both. Parameters
+        and errors as in `read`.
+        """
+        return super().ideal(photons)
+
+    def dark_frame(self) -> Image:
+        """Return the mean of many frames without light, in readout units, (ny, nx)."""
+        return self.ideal(np.zeros(self.shape))
+
     def calibration(self) -> dict[str, Image]:
         """Return the maps that an operator can measure: offset, gain and variance of each pixel."""
         return {}
@@ -112,29 +126,54 @@ class ReadingDetector(LightDetector):
     def truth(self) -> dict[str, Readout]:
         """Return the maps that this sensor has.
 
-        ``offset_map`` mean readout without an electron, ``gain_map`` relative, ``variance_map``
-        electrons squared, ``efficiency_map`` relative, ``dark_map`` mean electrons of an exposure
-        without light, ``defects`` 2 where a pixel is hot.
+        Each cause stands alone: ``offset_map`` mean readout without an electron, ``gain_map``
+        relative, ``variance_map`` that of the read noise, electrons squared, ``efficiency_map``
+        relative, ``dark_map`` mean electrons of an exposure without light, ``defects`` 2 where a
+        pixel is hot. In `calibration`, as in a dark frame, they add up.
         """
         maps: dict[str, Readout] = {
             "efficiency_map": self.pixels.gain,
             "dark_map": self.pixels.dark,
             "defects": self.pixels.defects,
-            **self._measurable,
+            "offset_map": self._empty,
+            "gain_map": self.readout.gain,
+            "variance_map": self.readout.noise**2,
         }
         return {name: maps[name] for name in self.has}
 
     def calibration(self) -> dict[str, Image]:
-        """Return the maps that an operator can measure, if pixels differ."""
-        return self._measurable if set(self._measurable) & set(self.has) else {}
+        """Return the maps that many dark frames and flat ones of this exposure show.
+
+        That is how F. Huang et al., Nat. Methods 10 (2013) 653, characterise a sensor.
+
+        Returns
+        -------
+        dict
+            float32 (ny, nx), empty where the sensor has no map of its pixels: ``offset_map`` mean
+            of the dark frames in readout units, thus with the dark signal; ``variance_map`` theirs
+            in electrons squared: read noise and the dark signal's shot noise, but not the
+            converter's rounding, 1/12 of a readout unit squared; ``gain_map`` relative.
+        """
+        if not {"offset_map", "gain_map", "variance_map", "dark_map"} & set(self.has):
+            return {}
+        return {
+            "offset_map": self.dark_frame(),
+            "gain_map": self.readout.gain,
+            "variance_map": self.readout.noise**2 + self.pixels.dark,
+        }
+
+    def dark_frame(self) -> Image:
+        """Return the mean of many frames without light, in readout units, (ny, nx).
+
+        A hot pixel that fills up in the dark stands at its end.
+        """
+        signal = np.minimum(self.pixels.dark, np.float32(self.full_well))
+        return np.minimum(self._converted(signal), np.float32(self.converter.top))
 
     @cached_property
-    def _measurable(self) -> dict[str, Image]:
-        return {
-            "offset_map": self.readout.offset + np.float32(ROUNDING_BIAS_ADU[self.rounding]),
-            "gain_map": self.readout.gain,
-            "variance_map": self.readout.noise**2,
-        }
+    def _empty(self) -> Image:
+        """Mean readout without an electron."""
+        return self.readout.offset + np.float32(ROUNDING_BIAS_ADU[self.rounding])
 
     @cached_property
     def _adu_per_electron(self) -> Image:
@@ -173,7 +212,9 @@ class ReadingDetector(LightDetector):
 
     def _expect(self, photons: Image) -> Image:
         electrons = photons * np.float32(self.quantum_efficiency) * self.pixels.response
-        signal = electrons + self.pixels.dark
-        if self.gain_register is not None:
-            signal *= np.float32(self.gain_register.gain)
-        return signal * self._adu_per_electron + self._measurable["offset_map"]
+        return self._converted(electrons + self.pixels.dark)
+
+    def _converted(self, electrons: Image) -> Image:
+        """Return the mean readout of pixels that hold these mean numbers of electrons."""
+        gain = 1.0 if self.gain_register is None else self.gain_register.gain
+        return electrons * np.float32(gain) * self._adu_per_electron + self._empty

@@ -41,7 +41,7 @@ class PhotonCounter(Model):
     """Fraction of the photons that is counted."""
 
     def settings(self) -> dict[str, float]:
-        """Return what an operator knows: see `LightCamera.settings`."""
+        """Return what an operator knows but for dark signal: see `LightCamera.settings`."""
         return {
             "offset_adu": 0.0,
             "adu_per_electron": 1.0,
@@ -85,7 +85,7 @@ class ReadSensor(Model, ABC):
     """How the converter makes whole numbers; "floor" rounds down, which costs half a unit."""
 
     def settings(self) -> dict[str, float]:
-        """Return what an operator knows: see `LightCamera.settings`."""
+        """Return what an operator knows but for dark signal: see `LightCamera.settings`."""
         return {
             "offset_adu": self.offset_adu + ROUNDING_BIAS_ADU[self.rounding],
             "adu_per_electron": self.adu_per_electron,
@@ -152,7 +152,7 @@ class Emccd(ReadSensor):
     """Electrons at which the register is full; none: something else ends first."""
 
     def settings(self) -> dict[str, float]:
-        """Return what an operator knows: see `LightCamera.settings`."""
+        """Return what an operator knows but for dark signal: see `LightCamera.settings`."""
         return super().settings() | {"excess_noise": 2.0 if self.em_gain > 1.0 else 1.0}
 
     def limits_e(self) -> dict[str, float]:
