@@ -11,6 +11,7 @@ from nanophantom.simcore.atoms import Window
 from nanophantom.simcore.emitters import HasDyes
 from nanophantom.simcore.light.background import Background
 from nanophantom.simcore.light.fluorophores import REFERENCE_COLLECTION, Fluorophore
+from nanophantom.simcore.light.focused_spots import AnyPsf, relative_collection
 from nanophantom.simcore.light.psf import Optics
 
 Floats = npt.NDArray[np.float64]
@@ -25,9 +26,13 @@ def brightest_rate(fluorophore: Fluorophore, excitation_kw_per_cm2: float) -> fl
     return brightest * fluorophore.photons_per_s(excitation_kw_per_cm2)
 
 
-def collected(optics: Optics) -> float:
-    """Return the photons on the detector over those that the reference objective would bring."""
-    return optics.collection_efficiency / REFERENCE_COLLECTION
+def collected(psf: AnyPsf, optics: Optics, emission_nm: float, z_nm: npt.ArrayLike) -> Floats:
+    """Return the photons on the detector over those that the reference objective would bring.
+
+    Of dyes at heights above the coverslip; see `relative_collection`.
+    """
+    brought = optics.collection_efficiency / REFERENCE_COLLECTION
+    return brought * relative_collection(psf, optics, emission_nm, z_nm)
 
 
 def draw_lives(n: int, fluorophore: Fluorophore, rng: np.random.Generator) -> Floats:

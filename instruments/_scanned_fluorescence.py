@@ -32,6 +32,7 @@ from nanophantom.simcore.light import scan_kernels
 from nanophantom.simcore.light.background import Background
 from nanophantom.simcore.light.confocal import ScanSpots, scan_spots
 from nanophantom.simcore.light.fluorophores import Fluorophore
+from nanophantom.simcore.light.focused_spots import drive_setting_nm
 from nanophantom.simcore.light.psf import AiryPsf, Optics, Psf
 from nanophantom.simcore.light.sted import (
     Doughnut,
@@ -116,7 +117,7 @@ class ScanningMicroscope(Instrument):
     psf: Psf = AiryPsf()
     """How light of the dye spreads, and how the exciting light is focused; round."""
     focus_nm: float = Field(default=0.0, ge=-1e5, le=1e5)
-    """Height of the focal plane above the coverslip."""
+    """Height above the coverslip that is sharp."""
     background: Background = Background(photons=0.2)
     """Light of no emitter, in photons that fall on the detector during one dwell."""
 
@@ -151,6 +152,9 @@ class ScanAcquisition(Acquisition):
         x, y = self.view.in_image(*self.dyes.positions_nm[:, :2].T)
         self.x_px, self.y_px = x / recipe.pixel_size_nm, y / recipe.pixel_size_nm
         self.planes = self.spots.planes(self.dyes.positions_nm[:, 2])
+        self.collected = collected(
+            recipe.psf, recipe.optics, self.fluorophore.emission_nm, self.dyes.positions_nm[:, 2]
+        )
         self.lives = draw_lives(len(self.dyes), self.fluorophore, run.rng("bleaching"))
         self.frame, self.pixel, self.part, self.taken = self._bleaching()
         self.detected = self.spots.coefficients(self.spots.detected)
@@ -171,9 +175,10 @@ class ScanAcquisition(Acquisition):
             wide = 0.5 * dye.excitation_nm / recipe.optics.na
             finest = depleted_fwhm_nm(wide, beam.saturation, doughnut.per_nm)
             light = {"depletion": doughnut.intensity, "remaining": beam.left, "finest_nm": finest}
+        setting = drive_setting_nm(recipe.psf, recipe.optics, dye.emission_nm, focus_nm)
         return scan_spots(
-            recipe.psf, recipe.optics, dye.excitation_nm, dye.emission_nm, heights_nm, focus_nm,
-            recipe.pinhole_au, **light,
+            recipe.psf, recipe.optics, dye.excitation_nm, dye.emission_nm, heights_nm, setting,
+            recipe.pinhole_au, **light, sharp_nm=focus_nm,
         )  # fmt: skip
 
     @property
@@ -185,7 +190,7 @@ class ScanAcquisition(Acquisition):
     def photons(self) -> Floats:
         """Photons of each living dye that the objective brings, of one dwell in the focus."""
         rate = brightest_rate(self.fluorophore, self.recipe.excitation_kw_per_cm2)
-        reaching = rate * collected(self.recipe.optics) * self.recipe.dwell_s
+        reaching = rate * self.collected * self.recipe.dwell_s
         return np.asarray(reaching * self.dyes.brightness)
 
     def _bleaching(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats, Floats]:

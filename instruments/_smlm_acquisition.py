@@ -175,6 +175,7 @@ class SMLMAcquisition(Acquisition):
             x, y, z, n = (spots[c] for c in ("x_px", "y_px", "height_nm", "photons"))
             stage_nm = float(self.drift["dz_nm"][i])
             renderer.add(photons, x, y, z, self.camera_parts[k] * n, stage_nm)
+            photons = np.maximum(photons, np.float32(0.0))  # splines ring by a part in a million
             detector = self.detectors[k]
             signals[MOVIES[k]] = detector.read(photons, self.run.rng(f"read {k + 1}", i))
             truth[f"ideal_{MOVIES[k]}"] = detector.ideal(photons)

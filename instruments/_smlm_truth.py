@@ -12,6 +12,7 @@ import numpy as np
 from nanophantom.instruments._fluorescence import dye_table
 from nanophantom.simcore.fields import Array, Table
 from nanophantom.simcore.light.burst_laws import BurstLaws, bursts_under_steps
+from nanophantom.simcore.light.focused_spots import relative_collection
 from nanophantom.simcore.light.markov import Chain
 
 if TYPE_CHECKING:
@@ -71,8 +72,15 @@ def chain_in_the_middle(plan: SMLMAcquisition, after_s: float = 0.0) -> Chain:
     """
     light = plan.recipe.illumination
     chain = plan.fluorophore.chain(light.excitation_kw_per_cm2, light.activation_kw_per_cm2)
-    photons, start = chain.photons_per_s * plan.collected, chain.at(after_s)
+    photons, start = chain.photons_per_s * brought_at_coverslip(plan), chain.at(after_s)
     return Chain(chain.Q, photons, start, chain.names, chain.bright, chain.final)
+
+
+def brought_at_coverslip(plan: SMLMAcquisition) -> float:
+    """Return the photons on the camera over those of the reference objective, at the coverslip."""
+    recipe = plan.recipe
+    near = relative_collection(recipe.psf, recipe.optics, plan.fluorophore.emission_nm, [0.0])
+    return float(plan.collected * near[0])
 
 
 def steps_in_the_middle(plan: SMLMAcquisition) -> list[tuple[Chain, float]]:
@@ -83,7 +91,7 @@ def steps_in_the_middle(plan: SMLMAcquisition) -> list[tuple[Chain, float]]:
     steps = []
     for k, seconds in enumerate(np.diff(edges_s)):
         chain = kinetics.chain(light.excitation_kw_per_cm2[k], light.activation_kw_per_cm2[k])
-        photons = chain.photons_per_s * plan.collected
+        photons = chain.photons_per_s * brought_at_coverslip(plan)
         whole = Chain(chain.Q, photons, first.start, chain.names, chain.bright, chain.final)
         steps.append((whole, float(seconds)))
     return steps

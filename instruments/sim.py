@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
+from nanophantom.instruments._ensemble import collected
 from nanophantom.instruments._family import Instrument
 from nanophantom.instruments._fluorescence import (
     View,
@@ -22,9 +23,10 @@ from nanophantom.simcore.cameras.light import LightCamera
 from nanophantom.simcore.emitters import Dyes, HasDyes
 from nanophantom.simcore.fields import Table
 from nanophantom.simcore.light.background import Background
-from nanophantom.simcore.light.fluorophores import REFERENCE_COLLECTION, Fluorophore
+from nanophantom.simcore.light.fluorophores import Fluorophore
 from nanophantom.simcore.light.focus_drift import StageDrift
-from nanophantom.simcore.light.psf import AiryPsf, Optics, Psf, SpotRenderer
+from nanophantom.simcore.light.focused_spots import FocusedSpots
+from nanophantom.simcore.light.psf import AiryPsf, Optics, Psf
 from nanophantom.simcore.light.sim_patterns import N_RAW, StripedLight, cutoff_per_nm, striped
 from nanophantom.simcore.runs import Acquisition, Cost, Frame, Parts, Run, SignalSpec
 from nanophantom.simcore.specimens import Specimen
@@ -62,7 +64,7 @@ class SIM(Instrument):
     psf: Psf = AiryPsf()
     """How a dye's light spreads on the camera; a Gaussian has no cutoff to go beyond."""
     focus_nm: float = Field(default=0.0, ge=-1e5, le=1e5)
-    """Height of the focal plane above the coverslip."""
+    """Height above the coverslip that is sharp."""
     pattern: StripedLight = StripedLight()
     """The striped light."""
     background: Background = Background(photons=2.0)
@@ -122,23 +124,23 @@ class SIMAcquisition(Acquisition):
         self.pattern_of_background = recipe.background.pattern(
             self.view.shape, recipe.pixel_size_nm, run.rng("background")
         )
+        self.collected = collected(
+            recipe.psf, recipe.optics, self.fluorophore.emission_nm, self.dyes.positions_nm[:, 2]
+        )
         self.budget = self._budgets()
         self.bleach_frame, self.last_part, self.mean_alive = self._bleaching()
 
     # ---- drawn once ----------------------------------------------------------------------------
 
-    def _optics(self, labelled: HasDyes) -> tuple[SpotRenderer, Dyes]:
+    def _optics(self, labelled: HasDyes) -> tuple[FocusedSpots, Dyes]:
         """Tabulate spots over the heights where dyes are; find the dyes that they bring in."""
         recipe, dz = self.recipe, self.drift["dz_nm"]
         z = labelled.dyes_within(self.view.window.grown(FAR_NM)).positions_nm[:, 2]
         low, high = (float(f(z)) if len(z) else 0.0 for f in (np.min, np.max))
-        renderer: SpotRenderer = recipe.psf.table(
-            recipe.optics,
-            self.fluorophore.emission_nm,
-            recipe.pixel_size_nm,
-            (low + float(dz.min()), high + float(dz.max())),
-            recipe.focus_nm,
-        )
+        renderer = FocusedSpots.of(
+            recipe.psf, recipe.optics, self.fluorophore.emission_nm, recipe.pixel_size_nm,
+            (low, high), (float(dz.min()), float(dz.max())), recipe.focus_nm,
+        )  # fmt: skip
         wandered = max(float(np.abs(self.drift[c]).max()) for c in ("dx_nm", "dy_nm"))
         return renderer, dyes_in(labelled, self.view, renderer.reach_nm + wandered)
 
@@ -176,13 +178,13 @@ class SIMAcquisition(Acquisition):
         return frame, part, alive
 
     def _places(self, i: int) -> Floats:
-        """Return where dyes are in a frame, in the specimen's frame at the start: (3, n)."""
-        moved = [self.drift[c][i] for c in ("dx_nm", "dy_nm", "dz_nm")]
-        return np.asarray(self.dyes.positions_nm.T + np.array(moved)[:, None])
+        """Return where dyes are in a frame, in the specimen's frame at the start: (2, n)."""
+        moved = [self.drift[c][i] for c in ("dx_nm", "dy_nm")]
+        return np.asarray(self.dyes.positions_nm[:, :2].T + np.array(moved)[:, None])
 
     def _offered(self, i: int) -> Floats:
         """Return the photons that unbleached dyes would send the reference objective."""
-        x, y, _ = self._places(i)
+        x, y = self._places(i)
         brightest = max(state.brightness for state in self.fluorophore.states)
         full = self.fluorophore.photons_per_s(self.recipe.pattern.excitation_kw_per_cm2)
         light = striped(self.stripes, i, x, y)
@@ -198,15 +200,16 @@ class SIMAcquisition(Acquisition):
 
     def _photons(self, i: int) -> Image:
         """Return the expected light: dyes at their true places, weighted by the stripes there."""
-        x, y, z = self._places(i)
+        (x, y), z = self._places(i), self.dyes.positions_nm[:, 2]
         gives = np.where(self.bleach_frame > i, 1.0, 0.0)
         gives[self.bleach_frame == i] = self.last_part[self.bleach_frame == i]
-        collected = self.recipe.optics.collection_efficiency / REFERENCE_COLLECTION
-        emitted = self._offered(i) * gives * collected
+        emitted = self._offered(i) * gives * self.collected
         image = self._background_of(i)
         x_px, y_px = (v / self.recipe.pixel_size_nm for v in self.view.in_image(x, y))
         shining = emitted > 0.0
-        self.renderer.add(image, x_px[shining], y_px[shining], z[shining], emitted[shining])
+        stage_nm = float(self.drift["dz_nm"][i])
+        spots = (x_px[shining], y_px[shining], z[shining], emitted[shining])
+        self.renderer.add(image, *spots, stage_nm)
         return image
 
     def _background_of(self, i: int) -> Image:

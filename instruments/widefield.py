@@ -32,6 +32,7 @@ from nanophantom.simcore.light.background import Background
 from nanophantom.simcore.light.bead_calibration import bead_widths
 from nanophantom.simcore.light.fluorophores import Fluorophore
 from nanophantom.simcore.light.focus_drift import StageDrift
+from nanophantom.simcore.light.focused_spots import FocusedSpots
 from nanophantom.simcore.light.illumination import Illumination
 from nanophantom.simcore.light.psf import AiryPsf, Optics, Psf, SpotRenderer
 from nanophantom.simcore.runs import Acquisition, Cost, Frame, Parts, Run, SignalSpec
@@ -67,7 +68,7 @@ class Widefield(Instrument):
     psf: Psf = AiryPsf()
     """How a dye's light spreads on the camera."""
     focus_nm: float = Field(default=0.0, ge=-1e5, le=1e5)
-    """Height of the focal plane above the coverslip."""
+    """Height above the coverslip that is sharp."""
     illumination: Illumination = Illumination(excitation_kw_per_cm2=0.05)
     """The exciting light."""
     background: Background = Background()
@@ -134,6 +135,9 @@ class WidefieldAcquisition(Acquisition):
         self.detector = recipe.camera.detector(run.rng("camera"), recipe.exposure_s)
         self.lives = draw_lives(len(self.dyes), self.fluorophore, run.rng("bleaching"))
         self.emitted_per_s = self._rates()
+        self.collected = collected(
+            recipe.psf, recipe.optics, self.fluorophore.emission_nm, self.dyes.positions_nm[:, 2]
+        )
         self.lit_s = self._lit()
         lit = recipe.illumination.relative(*self.view.pixels_nm())
         pattern = recipe.background.pattern(
@@ -143,13 +147,11 @@ class WidefieldAcquisition(Acquisition):
 
     # ---- drawn once ----------------------------------------------------------------------------
 
-    def _optics(self, labelled: HasDyes) -> tuple[SpotRenderer, Dyes]:
+    def _optics(self, labelled: HasDyes) -> tuple[FocusedSpots, Dyes]:
         recipe, dz = self.recipe, self.drift["dz_nm"]
-        low, high = heights_of(labelled)
-        heights = (low + float(dz.min()), high + float(dz.max()))
-        renderer: SpotRenderer = recipe.psf.table(
-            recipe.optics, self.fluorophore.emission_nm, recipe.pixel_size_nm, heights,
-            recipe.focus_nm,
+        renderer = FocusedSpots.of(
+            recipe.psf, recipe.optics, self.fluorophore.emission_nm, recipe.pixel_size_nm,
+            heights_of(labelled), (float(dz.min()), float(dz.max())), recipe.focus_nm,
         )  # fmt: skip
         wandered = max(float(np.abs(self.drift[c]).max()) for c in ("dx_nm", "dy_nm"))
         return renderer, dyes_in(labelled, self.view, renderer.reach_nm + wandered)
@@ -185,7 +187,7 @@ class WidefieldAcquisition(Acquisition):
     @property
     def photons_per_s(self) -> Floats:
         """Photons a second of each living dye on the whole, infinite camera."""
-        return np.asarray(self.emitted_per_s * collected(self.recipe.optics))
+        return np.asarray(self.emitted_per_s * self.collected)
 
     # ---- frames --------------------------------------------------------------------------------
 
@@ -201,8 +203,9 @@ class WidefieldAcquisition(Acquisition):
             photons,
             (x + drift["dx_nm"][i]) / a,
             (y + drift["dy_nm"][i]) / a,
-            self.dyes.positions_nm[alive, 2] + drift["dz_nm"][i],
+            self.dyes.positions_nm[alive, 2],
             (self.photons_per_s * lived_s)[alive],
+            float(drift["dz_nm"][i]),
         )
         photons = np.maximum(photons, np.float32(0.0))  # splines ring by a part in a million
         image = self.detector.read(photons, self.run.rng("read", i))
@@ -219,7 +222,7 @@ class WidefieldAcquisition(Acquisition):
     def settings(self) -> Mapping[str, Any]:
         """Return what an operator knows: times, optics, camera, the width of a bead's spot."""
         recipe = self.recipe
-        sigma, _ = bead_widths(self.renderer_of_a_bead(), 0.0, recipe.pixel_size_nm)
+        sigma = bead_widths(self.renderer_of_a_bead(), 0.0, recipe.pixel_size_nm)[0]
         camera = {
             name: np.round(value.astype(np.float64), 4).tolist()
             if isinstance(value, np.ndarray)

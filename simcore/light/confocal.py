@@ -195,6 +195,7 @@ def scan_spots(
     depletion: Beam | None = None,
     remaining: Callable[[Floats], Floats] | None = None,
     finest_nm: float | None = None,
+    sharp_nm: float | None = None,
 ) -> ScanSpots:
     """Tabulate the spots of a confocal microscope, with or without depletion.
 
@@ -214,6 +215,8 @@ def scan_spots(
         What is left of the excitation under a relative intensity of the depleting beam.
     finest_nm
         Width at half maximum of the sharpest spot; none: that of an ideal confocal microscope.
+    sharp_nm
+        Height at which the depleting beam is focused; none: that of the setting of the focus.
 
     Raises
     ------
@@ -228,7 +231,10 @@ def scan_spots(
     steps = math.ceil((farthest + radius) * COARSE / period) + 2
     coarse: Floats = np.asarray(period / COARSE * np.arange(steps), np.float64)
     beam = round_density(psf, optics, excitation_nm, coarse, z, focus_nm)
-    focus = psf.density(optics, excitation_nm, 0.0, 0.0, 0.0, 0.0)[0, 0]
+    focused = round_density(psf, optics, excitation_nm, coarse, np.zeros(1), 0.0)[0]
+    focus = focused[0]
+    if focus < 1e-3 * focused.max():
+        raise ValueError("psf: a scanning microscope needs a bright focus, not an upright dipole's")
     fine = min(finest_nm or math.inf, IDEAL_FWHM * shorter / optics.na) / FINE
     r: Floats = np.asarray(fine * np.arange(math.ceil(farthest / fine) + 1), np.float64)
     excitation = _resampled(coarse, beam / focus, r)
@@ -239,7 +245,8 @@ def scan_spots(
         passed = np.minimum(_resampled(coarse[: taken.shape[1]], taken, r), 1.0)
     dark, left = np.zeros_like(excitation), np.ones_like(excitation)
     if depletion is not None and remaining is not None:
-        dark = _resampled(coarse, depletion(coarse, z[:, None] - focus_nm), r)
+        crest = focus_nm if sharp_nm is None else sharp_nm
+        dark = _resampled(coarse, depletion(coarse, z[:, None] - crest), r)
         left = remaining(dark)
     reach = _reach(r, excitation, FAR)
     if depletion is not None:

@@ -15,7 +15,9 @@ from nanophantom.simcore.light.psf import (
     Optics,
     SpotRenderer,
     VectorialPsf,
+    collection_efficiency,
 )
+from nanophantom.simcore.light.psf.dipole_power import part_in_cone
 from nanophantom.simcore.light.psf.spots import Image
 from nanophantom.simcore.light.psf.widths import best_focus_nm
 
@@ -50,13 +52,26 @@ def relative_collection(
 ) -> Floats:
     """Return how much of a dye's light is collected at each height, over that of the formula.
 
-    More near a coverslip of higher index, by supercritical light, which only vectorial optics know.
+    Only vectorial optics know of more than the formula: supercritical light near a coverslip of
+    higher index, and dipoles that stand fixed and shine most across their axis.
+
+    Raises
+    ------
+    ValueError
+        A dye lies below a coverslip on which sample and immersion differ.
     """
     z = np.asarray(z_nm, np.float64)
-    if not isinstance(psf, VectorialPsf) or optics.matched or not z.size:
+    if not isinstance(psf, VectorialPsf) or not z.size:
         return np.ones(z.shape)
-    heights = np.linspace(float(z.min()), float(z.max()) + 1.0, 64)
-    cone = 0.5 * (1.0 - math.sqrt(1.0 - (optics.na / optics.immersion_index) ** 2))
+    cone = collection_efficiency(optics.na, optics.immersion_index)
+    if optics.matched:
+        tilt = psf.dipole_tilt_deg
+        part = cone if tilt is None else part_in_cone(optics.na, optics.immersion_index, tilt)
+        return np.full(z.shape, part / cone)
+    psf.check_heights(optics, z)
+    # steps of a hundredth of height + 1000 nm: fields near the coverslip vary fastest
+    low, high = (math.log1p(float(f(z)) / 1000.0) for f in (np.min, np.max))
+    heights = 1000.0 * np.expm1(np.linspace(low, high, 2 + math.ceil((high - low) / 0.01)))
     return np.interp(z, heights, psf.collected(optics, wavelength_nm, heights) / cone)
 
 
@@ -136,6 +151,10 @@ class FocusedSpots:
     def reach_nm(self) -> float:
         """How far from its centre a spot is drawn."""
         return max(table.reach_nm for table in self.tables)
+
+    def at(self, z_nm: float, ny: int, nx: int, x: float, y: float) -> Image:
+        """Return the image of one photon with the stage at its lowest; see `SpotRenderer.at`."""
+        return self.tables[0].at(z_nm, ny, nx, x, y)
 
     @property
     def height_is_focus(self) -> bool:

@@ -7,7 +7,10 @@ import math
 import numpy as np
 import pytest
 
+from nanophantom.instruments._family import Instrument
 from nanophantom.instruments.confocal import Confocal
+from nanophantom.instruments.sim import SIM
+from nanophantom.instruments.smlm import SMLM
 from nanophantom.instruments.sted import Sted
 from nanophantom.instruments.widefield import Widefield
 from nanophantom.simcore.atoms import Window
@@ -158,6 +161,62 @@ def test_less_aperture_collects_less_light(kind):
     assert dim / bright == pytest.approx(0.2 / 0.30673, rel=1e-4)
 
 
+GLASS = {"na": 1.49, "coverslip_index": 1.518}
+STEADY = {"photons_per_s_per_kw_per_cm2": RATE / 10, "excitation_nm": 640.0, "emission_nm": 600.0}
+
+
+def photons_a_second(kind, bead, psf, optics):
+    """Photons per s and kW/cm2 that a steady dye's microscope says it brings; SIM: that it draws,
+    over the stripes' light."""
+    knobs = {"psf": psf, "optics": optics, "background": {"photons": 0.0}}
+    if kind in (Widefield, SMLM):
+        knobs["illumination"] = {"excitation_kw_per_cm2": 1.0}
+    if kind in (SIM, SMLM):
+        knobs |= {"exposure_s": 0.1, "camera": {"width_px": 61, "height_px": 61, "noise": False}}
+        planned = kind.model_validate(knobs).plan(bead, Run(1))
+        if kind is SMLM:
+            return planned.expose(0).tables["emissions"]["photons"][0] / 0.1
+        offered = planned._offered(0)[0]
+        return image_of(planned) / offered * RATE / 10
+    planned = plan(kind, bead, **knobs)
+    if kind is Widefield:
+        return planned.truth()["dyes"]["photons_per_s"][0]
+    return planned.photons[0] / planned.recipe.dwell_s / planned.recipe.excitation_kw_per_cm2
+
+
+def image_of(planned):
+    """Photons of a raw image, and what its table of spots leaves out."""
+    z = planned.dyes.positions_nm[0, 2]
+    spot = planned.renderer.at(z, 61, 61, 30.0, 30.0).sum()
+    return planned._photons(0).sum() / spot
+
+
+@pytest.mark.parametrize("kind", [SMLM, Widefield, SIM, Confocal])
+@pytest.mark.parametrize(("z", "part"), [(0.5, 0.703), (50.0, 0.658), (500.0, 0.460)])
+def test_near_glass_all_microscopes_collect_the_same_part(kind, z, part):
+    """NA 1.49, water on glass, 600 nm, a dye that rotates: parts of its whole power there, by an
+    independent sum over plane waves; the reference's objective collects 0.3067."""
+    bead = Beads([[0, 0, z]], photon_budget=None)
+    bead.fluorophore = Fluorophore.model_validate(STEADY)
+    seen = photons_a_second(kind, bead, {"type": "vectorial"}, GLASS)
+    assert seen / (RATE / 10) * 0.30673 == pytest.approx(part, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", [SMLM, Widefield, SIM])
+def test_of_a_fixed_dipole_all_cameras_see_its_pattern_in_the_cone(kind):
+    """NA 1.2 in water: upright (1 - 3c/2 + c^3/2)/2 of its light, c the cosine of the cone's half
+    angle; lying down (1 - 3c/4 - c^3/4)/2."""
+    c = math.sqrt(1 - (1.2 / 1.33) ** 2)
+    parts = {0.0: 0.5 * (1 - 1.5 * c + 0.5 * c**3), 90.0: 0.5 * (1 - 0.75 * c - 0.25 * c**3)}
+    bead = Beads([[0, 0, 0]])
+    bead.fluorophore = Fluorophore.model_validate(STEADY)
+    water = {"na": 1.2, "immersion_index": 1.33, "sample_index": 1.33}
+    for tilt, part in parts.items():
+        psf = {"type": "vectorial", "dipole_tilt_deg": tilt}
+        seen = photons_a_second(kind, bead, psf, water)
+        assert seen / (RATE / 10) * 0.30673 == pytest.approx(part, rel=1e-3)
+
+
 @pytest.mark.parametrize("kind", [Widefield, Confocal, Sted])
 def test_focus_follows_the_dye(kind):
     """In a matched sample a dye at 500 nm looks, focus there, as one at the coverslip does; below
@@ -302,3 +361,26 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match="overflow"):
         plan(Confocal, Beads([[0, 0, 0]]), excitation_kw_per_cm2=1e5, dwell_us=1e3,
              detector={}).expose(0)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["smlm", "widefield", "sim", "confocal", "sted"])
+def test_focus_is_the_height_that_is_sharp_in_every_microscope(kind):
+    """Vectorial light of a dye 800 nm deep in water under oil: of focal planes at 500, 800 and
+    1100 nm, that of the dye is brightest."""
+    peaks = []
+    for focus in (500.0, 800.0, 1100.0):
+        knobs: dict = {
+            "psf": {"type": "vectorial"},
+            "focus_nm": focus,
+            "background": {"photons": 0},
+        }
+        if kind in ("confocal", "sted"):
+            knobs |= {"width_px": 41, "height_px": 41, "pixel_size_nm": 30, "pinhole_au": 0.7}
+            knobs["detector"] = {"noise": False}
+        else:
+            knobs["camera"] = {"width_px": 24, "height_px": 24, "noise": False}
+        recipe = Instrument.read({"kind": kind, **knobs})
+        specimen = Beads([[0.0, 0.0, 800.0]])
+        signal = next(iter(recipe.plan(specimen, Run(1)).expose(0).signals.values()))
+        peaks.append(signal.max())
+    assert peaks[1] > 1.1 * max(peaks[0], peaks[2])

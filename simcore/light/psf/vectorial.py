@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from nanophantom.simcore.light.psf import gibson_lanni
+from nanophantom.simcore.light.psf.dipole_power import emitted_power
 from nanophantom.simcore.light.psf.harmonics import Complex
 from nanophantom.simcore.light.psf.optics import Optics
 from nanophantom.simcore.light.psf.pupil import PupilPsf
@@ -88,13 +89,16 @@ class VectorialPsf(PupilPsf):
     def collected(self, optics: Optics, wavelength_nm: float, z_nm: npt.ArrayLike) -> Floats:
         """Return the part of a dipole's light that the objective collects, by height, (planes,).
 
-        In units of what the same dipole (on average over directions, if it rotates) would emit
-        into a sample without coverslip. In a matched sample this is ``collection_efficiency``;
-        close to a coverslip of higher index, supercritical light adds to it.
+        Of all that the same dipole (on average over directions, if it rotates) emits at that
+        height: a dye gives a number of photons, which the coverslip only shares out, see
+        :mod:`dipole_power`. In a matched sample this is ``collection_efficiency``; close to a
+        coverslip of higher index, supercritical light adds to it.
         """
-        pupil = self.pupil(optics, wavelength_nm, z_nm, 0.0, 0.0)
+        fine_nm = 20.0 * wavelength_nm  # nodes enough for the roots at the critical angle
+        pupil = self.pupil(optics, wavelength_nm, z_nm, 0.0, fine_nm)
         dipoles = 3 if self.dipole_tilt_deg is None else 1
-        emitted = 8 * np.pi / 3 * dipoles * optics.sample_index
+        unbounded = 8 * np.pi / 3 * dipoles * optics.sample_index
+        emitted = unbounded * emitted_power(optics, wavelength_nm, z_nm, self.dipole_tilt_deg)
         return np.asarray(pupil.energy() * optics.na**2 / optics.immersion_index / emitted)
 
 
