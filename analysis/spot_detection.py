@@ -272,7 +272,10 @@ class SpotFinder:
         false_positives: float = FALSE_POSITIVES,
     ):
         if not 0.3 <= sigma_px <= 10.0:
-            raise ValueError(f"sigma_px is {sigma_px}; spots of 0.3 to 10 pixels can be found")
+            raise ValueError(
+                f"a spot's sigma is {sigma_px:.3g} pixels (psf_sigma_nm over pixel_size_nm); spots "
+                "of 0.3 to 10 pixels can be found: take other pixels"
+            )
         self.reach = math.ceil(BOX * sigma_px)
         if min(shape) < 2 * self.reach + 1:
             raise ValueError(f"frames of {shape} pixels are smaller than a spot's box")

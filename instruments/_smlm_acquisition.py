@@ -9,7 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from nanophantom.instruments import _smlm_truth
-from nanophantom.instruments._fluorescence import View, optics_settings, require_dyes
+from nanophantom.instruments._fluorescence import (
+    MOST_PIXELS_TOLD,
+    View,
+    camera_known,
+    frames_cost,
+    optics_settings,
+    require_dyes,
+    require_memory,
+)
 from nanophantom.simcore.emitters import Dyes, HasDyes
 from nanophantom.simcore.fields import Table
 from nanophantom.simcore.light.bead_calibration import BeadScan
@@ -18,7 +26,6 @@ from nanophantom.simcore.light.fluorophores import REFERENCE_COLLECTION
 from nanophantom.simcore.light.focused_spots import FocusedSpots, relative_collection
 from nanophantom.simcore.runs import Acquisition, Cost, Frame, Parts, Run, SignalSpec
 from nanophantom.simcore.specimens import Specimen
-from nanophantom.simcore.store.layout import QUICK_IDEAL_BYTES
 
 if TYPE_CHECKING:
     from nanophantom.instruments.smlm import SMLM
@@ -39,6 +46,7 @@ class SMLMAcquisition(Acquisition):
         self.recipe, self.run = recipe, run
         self.n_frames = recipe.n_frames
         labelled = require_dyes(specimen, recipe.kind)
+        require_memory(recipe.camera.shape, len(self.focal_planes_nm))
         self.fluorophore = recipe.fluorophore or labelled.fluorophore
         self.view = View(recipe.camera.shape, recipe.pixel_size_nm)
         self.drift = recipe.drift.frames(
@@ -256,24 +264,14 @@ class SMLMAcquisition(Acquisition):
             "focus_nm": recipe.focus_nm,
             "dye_kinetics": _smlm_truth.summary(_smlm_truth.chain_in_the_middle(self)),
             "psf_sigma_nm": self.beads.sigma_nm,
-            "camera": self.detectors_known(0),
+            "camera": camera_known(recipe.camera, self.detectors[0]),
         }
         if self.beads.curve is not None:
             known["calibration"] = self.beads.curve
         if recipe.biplane is not None:
-            known["camera_2"] = self.detectors_known(1)
+            known["camera_2"] = camera_known(recipe.camera, self.detectors[1])
             known["plane_distance_nm"] = recipe.biplane.distance_nm
         return known
-
-    def detectors_known(self, k: int) -> Mapping[str, Any]:
-        """Return what an operator knows of a camera; maps to four digits, as text has them."""
-        known = self.recipe.camera.settings(self.detectors[k])
-        return {
-            name: np.round(np.asarray(value, np.float64), 4).tolist()
-            if isinstance(value, np.ndarray)
-            else value
-            for name, value in known.items()
-        }
 
     def truth(self, parts: Parts | None = None) -> Mapping[str, Table]:
         """Return dyes, their blinks, predictions of the kinetics, drift, background, cameras."""
@@ -284,22 +282,26 @@ class SMLMAcquisition(Acquisition):
         return _smlm_truth.outline(self)
 
     def cost(self) -> Cost:
-        """Estimate from pixels and the photons' rows; measured on one core."""
-        pixels = self.view.shape[0] * self.view.shape[1] * len(self.renderers)
-        spots = len(self.bursts) * (1 + self.recipe.exposure_s)
-        ideals = 4 * self.n_frames * pixels
-        kept = ideals if ideals <= QUICK_IDEAL_BYTES else 0
-        disk = self.n_frames * pixels * 2 + 48 * spots + kept + 100_000
-        cpu_s = self.n_frames * (2e-4 + 4e-8 * pixels) + 2e-5 * spots
-        return Cost(int(2.5e8), int(disk), float(cpu_s))
+        """Estimate from pixels and from the rows of the tables; measured on one core."""
+        cameras, shape = len(self.renderers), self.view.shape
+        rows = float((self.bursts.duration_s / self.recipe.period_s + 1.5).sum())
+        cpu_s = self.n_frames * (2e-4 + 3e-8 * shape[0] * shape[1] * cameras) + 1e-5 * rows
+        return frames_cost(shape, self.n_frames, cameras, rows, len(self.dyes), cpu_s, quick=True)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Say how many dyes blink, and warn of a camera that saturates."""
-        told = (
+        told: tuple[str, ...] = (
             f"{len(self.dyes)} dyes ({self.fluorophore.name}) in or beside the view shine in "
             f"{len(self.bursts)} stretches of constant rate; times are exact, not rounded to "
             "frames.",
         )
+        if not len(self.bursts):
+            told = (
+                "warning: no dye shines in this movie; look at the dye's rates, at "
+                "illumination.activation_kw_per_cm2, and at how long the movie is.",
+            )
+        if self.view.shape[0] * self.view.shape[1] > MOST_PIXELS_TOLD:
+            told += ("Maps of so many pixels aren't told to the analysis.",)
         peak = float(self.background_of(0).max())
         return told + self.recipe.camera.notes(peak)

@@ -14,10 +14,13 @@ from nanophantom.instruments._ensemble import collected
 from nanophantom.instruments._family import Instrument
 from nanophantom.instruments._fluorescence import (
     View,
+    camera_known,
     dye_table,
     dyes_in,
+    frames_cost,
     optics_settings,
     require_dyes,
+    require_memory,
 )
 from nanophantom.simcore.cameras.light import LightCamera
 from nanophantom.simcore.emitters import Dyes, HasDyes
@@ -111,6 +114,7 @@ class SIMAcquisition(Acquisition):
         self.recipe, self.run = recipe, run
         self.n_frames = N_RAW * recipe.n_timepoints
         labelled = require_dyes(specimen, recipe.kind)
+        require_memory(recipe.camera.shape)
         self.fluorophore = recipe.fluorophore or labelled.fluorophore
         self.view = View(recipe.camera.shape, recipe.pixel_size_nm)
         self.drift = recipe.drift.frames(
@@ -228,19 +232,13 @@ class SIMAcquisition(Acquisition):
     def settings(self) -> Mapping[str, Any]:
         """Return what an operator knows: optics, camera, and the stripes that were set."""
         recipe = self.recipe
-        known = recipe.camera.settings(self.detector)
         return {
             **optics_settings(recipe.optics, self.fluorophore, recipe.pixel_size_nm),
             "exposure_s": recipe.exposure_s,
             "frame_period_s": recipe.period_s,
             "focus_nm": recipe.focus_nm,
             "pattern": recipe.pattern.nominal(recipe.optics.na, self.fluorophore.excitation_nm),
-            "camera": {
-                name: np.round(np.asarray(value, np.float64), 4).tolist()
-                if isinstance(value, np.ndarray)
-                else value
-                for name, value in known.items()
-            },
+            "camera": camera_known(recipe.camera, self.detector),
         }
 
     def truth(self, parts: Parts | None = None) -> Mapping[str, Table]:
@@ -283,8 +281,8 @@ class SIMAcquisition(Acquisition):
         pixels = self.view.shape[0] * self.view.shape[1]
         across = 2.0 * self.renderer.reach_nm / self.recipe.pixel_size_nm + 1.0
         cpu_s = self.n_frames * (1e-3 + 1e-7 * pixels + 4e-10 * len(self.dyes) * across**2)
-        disk = self.n_frames * pixels * (2 + 4) + 100 * len(self.dyes)
-        return Cost(int(2e8 + 300 * len(self.dyes)), int(disk), float(cpu_s))
+        dyes = float(len(self.dyes))
+        return frames_cost(self.view.shape, self.n_frames, dyes=dyes, cpu_s=float(cpu_s))
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -20,10 +20,13 @@ from nanophantom.instruments._ensemble import (
 from nanophantom.instruments._family import Instrument
 from nanophantom.instruments._fluorescence import (
     View,
+    camera_known,
     dye_table,
     dyes_in,
+    frames_cost,
     optics_settings,
     require_dyes,
+    require_memory,
 )
 from nanophantom.simcore.cameras.light import LightCamera
 from nanophantom.simcore.emitters import Dyes, HasDyes
@@ -126,6 +129,7 @@ class WidefieldAcquisition(Acquisition):
     def __init__(self, recipe: Widefield, specimen: Specimen, run: Run) -> None:
         self.recipe, self.run, self.n_frames = recipe, run, recipe.n_frames
         labelled = require_dyes(specimen, recipe.kind)
+        require_memory(recipe.camera.shape)
         self.fluorophore = recipe.fluorophore or labelled.fluorophore
         self.view = View(recipe.camera.shape, recipe.pixel_size_nm)
         self.drift = recipe.drift.frames(
@@ -223,12 +227,6 @@ class WidefieldAcquisition(Acquisition):
         """Return what an operator knows: times, optics, camera, the width of a bead's spot."""
         recipe = self.recipe
         sigma = bead_widths(self.renderer_of_a_bead(), 0.0, recipe.pixel_size_nm)[0]
-        camera = {
-            name: np.round(value.astype(np.float64), 4).tolist()
-            if isinstance(value, np.ndarray)
-            else value
-            for name, value in recipe.camera.settings(self.detector).items()
-        }
         return {
             **optics_settings(recipe.optics, self.fluorophore, recipe.pixel_size_nm),
             "exposure_s": recipe.exposure_s,
@@ -236,7 +234,7 @@ class WidefieldAcquisition(Acquisition):
             "excitation_kw_per_cm2": recipe.illumination.excitation_kw_per_cm2,
             "focus_nm": recipe.focus_nm,
             "psf_sigma_nm": sigma,
-            "camera": camera,
+            "camera": camera_known(recipe.camera, self.detector),
         }
 
     def renderer_of_a_bead(self) -> SpotRenderer:
@@ -283,7 +281,8 @@ class WidefieldAcquisition(Acquisition):
         pixels = self.view.shape[0] * self.view.shape[1]
         side = 2 * self.renderer.reach_nm / self.recipe.pixel_size_nm + 1
         cpu_s = self.n_frames * (2e-4 + 4e-8 * pixels + len(self.dyes) * (2e-6 + 5e-10 * side**2))
-        return Cost(int(2.5e8 + 300 * len(self.dyes)), self.n_frames * pixels * 6, float(cpu_s))
+        dyes = float(len(self.dyes))
+        return frames_cost(self.view.shape, self.n_frames, dyes=dyes, cpu_s=float(cpu_s))
 
     @property
     def notes(self) -> tuple[str, ...]:

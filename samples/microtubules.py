@@ -65,7 +65,14 @@ class Microtubules(PathSample):
             },
             site_columns=columns,
             outward=outward,
-            further={"paths": paths.table()},
+            further={
+                "paths": paths.table(),
+                "tubes": {
+                    "diameter_nm": np.array([self.diameter_nm]),
+                    "protofilaments": np.array([self.protofilaments]),
+                    "dimer_nm": np.array([self.dimer_nm]),
+                },
+            },
         )
 
     def lattice(self, length_nm: float) -> tuple[Floats, Ints]:

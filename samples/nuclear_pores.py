@@ -112,6 +112,13 @@ class NuclearPores(FieldSample):
                 "ring_distance_nm": np.full(n, self.ring_distance_nm),
             },
             site_columns={"ring": np.tile(ring, n)},
+            further={
+                "pores": {
+                    "diameter_nm": np.array([self.diameter_nm]),
+                    "pair_nm": np.array([self.pair_nm]),
+                    "ring_distance_nm": np.array([self.ring_distance_nm]),
+                }
+            },
         )
 
     def pore(self) -> tuple[Floats, Ints, Ints]:

@@ -50,25 +50,30 @@ class BeadScan:
         pixel_size_nm: float,
         focus_nm: float,
     ) -> BeadScan:
-        """Measure beads at heights up to 600 nm from the focal plane.
+        """Measure beads up to 600 nm above and below the focal plane.
 
-        Where the sample's index is unlike the immersion's, none lies below the coverslip.
+        Where the sample's index is unlike the immersion's, none lies below the coverslip: for
+        heights that would, the focus is raised over a bead that lies on it.
         """
         heights = focus_nm + HEIGHTS_NM
-        if not height_is_focus(psf, optics):
-            heights = heights[heights >= 0]
+        on_glass = np.zeros(len(heights), bool) if height_is_focus(psf, optics) else heights < 0
         setting = drive_setting_nm(psf, optics, wavelength_nm, focus_nm)
-        lowest, highest = min(focus_nm, heights[0]), heights[-1]
-        spots = psf.table(
-            optics, wavelength_nm, pixel_size_nm, (float(lowest), float(highest)), setting
-        )
+        reached = (float(heights[~on_glass].min()), float(heights.max()))
+        spots = psf.table(optics, wavelength_nm, pixel_size_nm, reached, setting)
         sigma = bead_widths(spots, focus_nm, pixel_size_nm)[0]
-        fits = np.array([bead_widths(spots, float(z), pixel_size_nm) for z in heights])
-        widths, near = fits[:, :2], np.abs(heights - focus_nm) < 250.0
+        fits = np.empty((len(heights), 3))
+        for k, z_nm in enumerate(heights):
+            if on_glass[k]:
+                over = drive_setting_nm(psf, optics, wavelength_nm, -float(HEIGHTS_NM[k]))
+                bead = psf.table(optics, wavelength_nm, pixel_size_nm, (0.0, 0.0), over)
+                fits[k] = bead_widths(bead, 0.0, pixel_size_nm)
+            else:
+                fits[k] = bead_widths(spots, float(z_nm), pixel_size_nm)
+        widths, near = fits[:, :2], np.abs(HEIGHTS_NM) < 250.0
         round_spots = np.abs(widths[:, 0] / widths[:, 1] - 1).max() < ROUND
         if round_spots or np.median(fits[near, 2]) > MISSES_AT_MOST:
             return cls(sigma, None)
-        columns = {"z_nm": heights - focus_nm, "sigma_x_nm": widths[:, 0]}
+        columns = {"z_nm": HEIGHTS_NM, "sigma_x_nm": widths[:, 0]}
         columns["sigma_y_nm"] = widths[:, 1]
         return cls(sigma, {name: values.tolist() for name, values in columns.items()})
 

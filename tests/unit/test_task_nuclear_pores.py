@@ -101,6 +101,7 @@ def pores(rng, efficiency=0.6, linker_nm=2.0, dark=0.1, tilt=0.0):
     site = np.flatnonzero(rng.random(len(sites)) < efficiency)
     dyes = sites[site] + linker_nm * rng.standard_normal((len(site), 3))
     tables = {
+        "specimen_pores": {"diameter_nm": np.array([107.0])},
         "specimen_structures": {
             "x_nm": grid[:, 0],
             "y_nm": grid[:, 1],
@@ -286,6 +287,7 @@ def tubes(rng, efficiency=0.2):
     sites, dyes, owner = (np.concatenate(v) for v in (sites, dyes, owner))
     site = np.flatnonzero(rng.random(len(sites)) < efficiency)
     tables = {
+        "specimen_tubes": {"diameter_nm": np.array([25.0])},
         "specimen_structures": {
             "x_nm": np.array([m[0] for m in middles]),
             "y_nm": np.array([m[1] for m in middles]),
@@ -341,9 +343,9 @@ def test_axes_off_the_tubes_are_false_and_structures_that_are_no_tubes_refused()
     assert TUBES.grade(at | {"angle_deg": np.array([200.0, 290.0])}, observed)["f1"].value == 1
     off = at | {"y_nm": at["y_nm"] + np.array([70.0, 0.0])}
     assert TUBES.grade(off, observed)["precision"].value == 0.5
-    with pytest.raises(ValueError, match="no microtubules"):
+    with pytest.raises(ValueError, match="no truth specimen_tubes"):
         TUBES.grade(at, pores(np.random.default_rng(1)))
-    with pytest.raises(ValueError, match="no nuclear pores"):
+    with pytest.raises(ValueError, match="no truth specimen_pores"):
         PORES.grade({name: np.zeros(0) for name in PORES.columns}, observed)
 
 

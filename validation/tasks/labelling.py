@@ -32,8 +32,8 @@ class Labelling(Task):
     title = "What labelling makes of a structure"
     default_algorithm = "nanophantom.analysis.tube_map:find"
     inputs = ("movie",)
-    needs = ("dyes", "blinks", "drift", "view", "specimen_structures", "specimen_sites")
-    needs_because = "they come from the smlm and the sample microtubules, straight ones"
+    needs = ("dyes", "blinks", "drift", "view", "specimen_tubes")
+    needs_because = "they come from the instrument smlm and the sample microtubules, straight ones"
     columns = ("x_nm", "y_nm", "angle_deg", "diameter_nm")
     optional_columns = ("diameter_error_nm", "dyes_per_um", "bursts_per_um")
     contract = f"""\

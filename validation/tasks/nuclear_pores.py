@@ -31,8 +31,8 @@ class NuclearPores(Task):
     title = "Nuclear pores: a ruler, and a measure of labelling"
     default_algorithm = "nanophantom.analysis.pore_map:find"
     inputs = ("movie",)
-    needs = ("dyes", "blinks", "drift", "view", "specimen_structures", "specimen_sites")
-    needs_because = "they come from the smlm and the sample nuclear-pores"
+    needs = ("dyes", "blinks", "drift", "view", "specimen_pores")
+    needs_because = "they come from the instrument smlm and the sample nuclear-pores"
     columns = ("x_nm", "y_nm", "diameter_nm", "corners")
     optional_columns = ("diameter_error_nm", "labels", *EFFICIENCY)
     contract = f"""\
