@@ -46,7 +46,7 @@ PIXEL_BINS = 10
 
 @dataclass(frozen=True)
 class Counts:
-    """Hits, misses and false finds."""
+    """Hits, misses and false finds; where there is nothing to find, ratios are None."""
 
     hits: int
     missed: int
@@ -55,22 +55,25 @@ class Counts:
     @property
     def jaccard(self) -> float | None:
         """Hits over everything that is there or was claimed."""
-        return _ratio(self.hits, self.hits + self.missed + self.false)
+        return self._of(self.hits, self.hits + self.missed + self.false)
 
     @property
     def recall(self) -> float | None:
         """Hits over what is there."""
-        return _ratio(self.hits, self.hits + self.missed)
+        return self._of(self.hits, self.hits + self.missed)
 
     @property
     def precision(self) -> float | None:
         """Hits over what was claimed."""
-        return _ratio(self.hits, self.hits + self.false)
+        return self._of(self.hits, self.hits + self.false)
 
     @property
     def f1(self) -> float | None:
         """Harmonic mean of recall and precision."""
-        return _ratio(2 * self.hits, 2 * self.hits + self.missed + self.false)
+        return self._of(2 * self.hits, 2 * self.hits + self.missed + self.false)
+
+    def _of(self, part: int, whole: int) -> float | None:
+        return part / whole if whole and self.hits + self.missed else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -389,7 +392,3 @@ def _to_edge(imaging: Imaging, x_nm: Floats, y_nm: Floats) -> Floats:
     a = imaging.pixel_size_nm
     left, top = x_nm + a / 2, y_nm + a / 2
     return np.minimum(np.minimum(left, nx * a - left), np.minimum(top, ny * a - top))
-
-
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.patheffects import withStroke
 
 from nanophantom.simcore.fields import Table
 from nanophantom.validation.drawing import (
@@ -17,6 +18,7 @@ from nanophantom.validation.drawing import (
     ORANGE,
     RED,
     Plate,
+    contrast,
     extent_of,
     gallery,
     plots,
@@ -29,7 +31,7 @@ Floats = npt.NDArray[np.float64]
 Image = npt.NDArray[np.float32]
 
 MOST_FRAMES = 200
-"""Frames, evenly spread, that make the mean and the maximum."""
+"""Frames, evenly spread, that make the mean and the maximum; the busiest is sought in them."""
 FRAMES_SHOWN = 3
 MOST_POINTS = 2000
 """Along a curve."""
@@ -59,30 +61,79 @@ def of_movie(dataset: Observed) -> list[Plate]:
         plates.append(_drift(drift))
     for k, name in enumerate(("camera_1", "camera_2")):
         if name in dataset.truth_tables:
-            plates.append(_camera(dataset, name, k))
+            plates += _camera(dataset, name, k)
     return plates
 
 
 def _frames(dataset: Observed) -> Plate:
-    """Draw some frames of every camera, and what the first would be without noise."""
+    """Draw the first and the busiest frames of every camera, and the first without noise."""
     step = float(dataset.settings["pixel_size_nm"])
-    shown = np.unique(np.linspace(0, dataset.n_frames - 1, FRAMES_SHOWN).astype(int))
+    shown, shine = _busiest(dataset)
     images: dict[str, npt.NDArray[Any]] = {}
+    scales: list[tuple[float, float]] = []
+    expected = "noise_free" in dataset.truth_tables
     for name in dataset.signals:
         camera = "" if name == "movie" else ", second camera"
         for i in shown:
-            images[f"frame {i}{camera}"] = dataset.signal(name, i, i + 1)[0]
-        if "noise_free" in dataset.truth_tables:
-            images[f"frame 0{camera}: expectation"] = dataset.truth("noise_free")[name]
-    figure, _ = gallery(images, step, across=min(4, len(images)),
-                        units=dict.fromkeys(images, "ADU"))  # fmt: skip
-    caption = (
-        f"Frames of the {dataset.n_frames:,} of the movie as the camera gave them. Each spot is "
-        "one molecule (or several, closer than the spot is wide) that happens to shine in this "
-        "frame; the grain is shot noise of the light and noise of the camera. The last picture is "
-        "what frame 0 would be without noise: no experiment shows it."
-    )
+            image = dataset.signal(name, i, i + 1)[0]
+            images[f"frame {i}{camera}"] = image
+            scales.append(contrast(image))
+            if i == 0 and expected:
+                images[f"frame 0{camera}: expectation"] = dataset.truth("noise_free")[name]
+                scales.append(scales[-1])
+    figure, all_axes = gallery(images, step, across=min(4, len(images)))
+    for axes, image, (low, high) in zip(all_axes, images.values(), scales, strict=True):
+        axes.images[0].set_clim(low, high)
+        _tell_scale(axes, image, f"black {low:.3g}, white {high:.3g} ADU".replace("-", "−"))
+    caption = f"Frames as the camera gave them, of {dataset.n_frames:,} in the movie"
+    if dataset.n_frames > len(shown):
+        n = min(dataset.n_frames, MOST_FRAMES)
+        spread = "" if n == dataset.n_frames else f" of {n}, evenly spread,"
+        caption += f": the first, and those{spread} in which most molecules shine"
+    caption += "."
+    if shine:
+        caption += (
+            " Each spot is one molecule (or several, closer than the spot is wide) that happens to "
+            "shine in this frame; the grain is shot noise of the light and noise of the camera."
+        )
+    else:
+        caption += (
+            " No dye shines in any frame shown: what is seen is background, shot noise and noise "
+            "of the camera."
+        )
+    if expected:
+        caption += (
+            " The expectation is what frame 0 would be without noise, on the same grey scale as "
+            "the raw frame: no experiment shows it. Grain that remains in it is the camera's "
+            "fixed pattern."
+        )
     return Plate("Frames of the movie", caption, figure, raster=True, wide=True)
+
+
+def _busiest(dataset: Observed) -> tuple[list[int], bool]:
+    """Return the first frame and those with most emitters, and whether any dye shines in them."""
+    sampled = np.unique(np.linspace(0, dataset.n_frames - 1, MOST_FRAMES).astype(int))
+    emissions = dataset.frame_table("emissions")
+    lit = np.asarray(emissions["frame"])[np.asarray(emissions["photons"]) > 0]
+    number = np.bincount(lit, minlength=dataset.n_frames)
+    later = sampled[1:]
+    best = later[np.argsort(-number[later], kind="stable")[: FRAMES_SHOWN - 1]]
+    shown = [0, *sorted(int(i) for i in best)]
+    return shown, bool(number[shown].any())
+
+
+def _tell_scale(axes: Any, image: npt.NDArray[Any], words: str) -> None:
+    """Write into the darkest corner; the lower left one holds the scale bar."""
+    rows, columns = max(1, image.shape[0] // 8), max(1, image.shape[1] * 2 // 3)
+    corners = {
+        ("right", "top"): image[:rows, -columns:],
+        ("left", "top"): image[:rows, :columns],
+        ("right", "bottom"): image[-rows:, -columns:],
+    }
+    across, along = min(corners, key=lambda corner: float(corners[corner].max()))
+    axes.text(0.97 if across == "right" else 0.03, 0.965 if along == "top" else 0.035, words,
+              transform=axes.transAxes, ha=across, va=along, fontsize=8.5, color="white",
+              zorder=20, path_effects=[withStroke(linewidth=2.5, foreground="black")])  # fmt: skip
 
 
 def _projections(dataset: Observed) -> Plate:
@@ -342,20 +393,26 @@ def _drift(drift: Table) -> Plate:
     return Plate("Drift (truth)", caption, figure, wide=True)
 
 
-def _camera(dataset: Observed, name: str, k: int) -> Plate:
-    """Draw what is fixed in a camera's pixels."""
+def _camera(dataset: Observed, name: str, k: int) -> list[Plate]:
+    """Draw what differs from pixel to pixel of a camera; nothing if all are alike."""
     images, units = {}, {}
     for key, values in dataset.truth(name).items():
         label, unit = MAPS.get(key, (key.replace("_", " "), ""))
         image = np.asarray(values, np.float64)
+        if np.ptp(image) == 0:
+            continue
         if key == "variance_map":
             image = np.log10(np.maximum(image, 1e-6))
         images[label], units[label] = image, unit
+    if not images:
+        return []
     figure, _ = gallery(images, float(dataset.settings["pixel_size_nm"]), units=units,
                         across=min(4, len(images)))  # fmt: skip
     which = "" if k == 0 and "movie_2" not in dataset.signals else f" {k + 1}"
     caption = (
-        "What differs from pixel to pixel of the camera, the same in every frame. Pixels of large "
-        "variance make false spots, if an analysis doesn't know them."
+        "What differs from pixel to pixel of the camera, the same in every frame. What is equal in "
+        "all pixels isn't shown."
     )
-    return Plate(f"The camera{which} (truth)", caption, figure, raster=True, wide=True)
+    if MAPS["variance_map"][0] in images:
+        caption += " Pixels of large variance make false spots, if an analysis doesn't know them."
+    return [Plate(f"The camera{which} (truth)", caption, figure, raster=True, wide=True)]

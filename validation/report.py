@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 PAGE = "report.html"
 DOTS_PER_INCH = 150
 MANY_GROUPS = 3
-"""With more parts of the specimen than this, the table of scores has room for their values only."""
+"""With more parts of the specimen than this, limits and n have no columns of their own."""
+TARGETS = ("coverage", "crlb_ratio")
+"""Scores whose names open so have a target instead of a limit."""
 THUMBNAILS = 100
 """A corpus page shows pictures of at most so many items."""
 
@@ -181,13 +183,21 @@ def _label(name: str) -> str:
 
 
 def _cell(score: Score | None) -> dict[str, str]:
-    """Return value, limit, their ratio and n as text; empty where a group has no such score."""
+    """Return value, limit, their ratio and n as text; empty where a group has no such score.
+
+    "best" is the limit with its word before it. What a score should be, neither more nor less, is a
+    target: no ratio.
+    """
     if score is None:
-        return {"value": "", "limit": "", "ratio": "", "n": ""}
-    limited = score.value is not None and score.limit
+        return {"value": "", "limit": "", "best": "", "ratio": "", "n": ""}
+    target = score.name.startswith(TARGETS)
+    limited = score.value is not None and score.limit and not target
+    limit = _number(score.limit, score.unit) if score.limit is not None else ""
+    best = f"{'target' if target else 'limit'} {limit}" if limit else ""
     return {
         "value": _number(score.value, score.unit),
-        "limit": _number(score.limit, score.unit) if score.limit is not None else "",
+        "limit": best if target else limit,
+        "best": best,
         "ratio": f"{score.value / score.limit:.2f} × limit" if limited else "",  # type: ignore[operator]
         "n": f"{score.n:,}",
     }

@@ -226,7 +226,8 @@ def test_counts_make_ratios():
     counts = Counts(hits=6, missed=2, false=4)
     assert (counts.jaccard, counts.recall, counts.precision) == (0.5, 0.75, 0.6)
     assert counts.f1 == pytest.approx(2 / 3)
-    assert Counts(0, 0, 0).jaccard is None
+    for empty in (Counts(0, 0, 0), Counts(0, 0, 3)):  # nothing to find, whatever was claimed
+        assert empty.jaccard is empty.recall is empty.precision is empty.f1 is None
 
 
 def compared(errors_x_nm, true_x_nm):

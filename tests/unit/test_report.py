@@ -306,6 +306,32 @@ def test_scores_of_parts_alone_stand_on_the_page(tmp_path):
     assert "0.432" in page
 
 
+def test_limits_and_numbers_stay_with_many_parts(tmp_path):
+    """With four parts the table has no columns of limit and n: both stand below the value."""
+    dataset = make(tmp_path / "d")
+    scores = graded(dataset)
+    parts = [replace(scores["recall"], group=name) for name in "abcd"]
+    rmse = scores["rmse"]
+    grade.save(dataset, found(dataset), replace(scores, scores=(rmse, *parts)))
+    words = read(report.write(dataset.path))[1]
+    assert "Physical limit" not in words
+    assert f"limit {rmse.limit:#.3g} pm n = {rmse.n}" in words
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_coverage_has_a_target_instead_of_a_limit(tmp_path, many):
+    """0.95 is what it should be: more is no better, so there is no ratio."""
+    dataset = make(tmp_path / "d")
+    scores = graded(dataset)
+    held = replace(scores["recall"], name="coverage", value=0.5, limit=0.95, hint="held")
+    parts = [replace(held, group=name) for name in "abcd"] if many else []
+    grade.save(dataset, found(dataset), replace(scores, scores=(held, *parts)))
+    words = read(report.write(dataset.path))[1]
+    assert "held 0.500 target 0.950" in words
+    assert "limit 0.950" not in words
+    assert "× limit" not in words
+
+
 def test_one_mistake_in_many_does_not_read_as_perfect(tmp_path):
     """A recall of 2904 / 2905 is shown as > 0.999, not as 1.00."""
     dataset = make(tmp_path / "d")

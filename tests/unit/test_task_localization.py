@@ -14,7 +14,8 @@ from nanophantom.simcore.light.fluorophores import Fluorophore
 from nanophantom.simcore.runs import Run
 from nanophantom.simcore.specimens import Specimen
 from nanophantom.validation import figures
-from nanophantom.validation.movie_figures import burst_times, projections, survival
+from nanophantom.validation.localization_figures import _where
+from nanophantom.validation.movie_figures import burst_times, of_movie, projections, survival
 from nanophantom.validation.tasks import find_task
 
 TASK = find_task("localization")
@@ -229,6 +230,17 @@ def test_two_cameras_and_empty_answers():
     assert scores["precision"].value is None
 
 
+def test_without_emitters_asked_for_nothing_is_scored():
+    """One dim emitter and a false find: no number reads as 0, and the hint says why."""
+    data = movie(Beads([[0.0, 0.0, 0.0]], 0.03), n_frames=1)
+    false = {"frame": [0.0], "x_nm": [1000.0], "y_nm": [1000.0]}
+    scores = TASK.grade(false, data)
+    for name in ("jaccard", "recall", "precision", "f1", "rmse_xy", "jaccard.optimal"):
+        assert scores[name].value is None, name
+        assert "no emitter shone brightly enough" in scores[name].hint
+    assert scores["jaccard.all"].value == 0
+
+
 def test_bursts_and_dark_times_are_those_of_the_dyes():
     """Two rates of one burst make one; the last gap of a living dye is cut by the movie's end, that
     of a bleached one is none."""
@@ -289,6 +301,58 @@ def test_the_report_of_a_movie_can_be_drawn():
                           "Emitters against time (truth)"]  # fmt: skip
     assert "Drift (truth)" in titles
     FigureCanvasAgg(figures.thumbnail(data)).draw()
+
+
+def only(plates, title):
+    return next(plate for plate in plates if plate.title == title)
+
+
+def test_the_busiest_frames_are_shown():
+    """The first of 30, and the two with most emitters; its expectation on its own grey scale."""
+    data = movie(Beads(GRID, dye=BLINKER), n_frames=30)
+    emissions = data.frame_table("emissions")
+    n = np.bincount(emissions["frame"][emissions["photons"] > 0], minlength=30)
+    first, expected, *best = only(of_movie(data), "Frames of the movie").figure.axes
+    assert (first.get_title(), expected.get_title()) == ("frame 0", "frame 0: expectation")
+    assert first.images[0].get_clim() == expected.images[0].get_clim()
+    shown = [int(axes.get_title().split()[1]) for axes in best]
+    assert shown == sorted(shown)
+    assert sorted(n[shown]) == sorted(n[1:])[-2:]
+    assert n[shown].min() > np.median(n)
+
+
+def test_frames_without_light_are_called_so():
+    dark = only(of_movie(movie(Beads([[0.0, 0.0, 0.0]], 0.0))), "Frames of the movie")
+    assert "No dye shines in any frame shown" in dark.caption
+    assert "Each spot" in only(of_movie(PLAIN), "Frames of the movie").caption
+
+
+def test_maps_that_are_the_same_everywhere_are_left_out():
+    tables = {"camera_1": {"offset_map": np.full((8, 8), 100.0), "defects": np.zeros((8, 8)),
+                           "gain_map": 1 + 0.01 * np.arange(64.0).reshape(8, 8)}}  # fmt: skip
+    data = SimpleNamespace(
+        n_frames=PLAIN.n_frames, settings=PLAIN.settings, signals=PLAIN.signals,
+        truth_tables=(*PLAIN.truth_tables, "camera_1"), signal=PLAIN.signal,
+        truth=lambda name: tables[name] if name in tables else PLAIN.truth(name),
+        frame_table=PLAIN.frame_table,
+    )  # fmt: skip
+    (axes,) = only(of_movie(data), "The camera (truth)").figure.axes
+    assert axes.get_title() == "gain, relative"
+    del tables["camera_1"]["gain_map"]
+    assert "The camera (truth)" not in [plate.title for plate in of_movie(data)]
+
+
+def test_the_words_about_a_correlation_are_true_of_its_curve():
+    """A line from 1 at 0 to 0 at 0.1 / nm is 1/2 at 20 nm; a dip before 10 nm is told, too."""
+    k = np.arange(1, 101) / 1000
+    line = 1 - 10 * k
+    assert _where(k, line, 0.5, "1/2", 20.0) == "1/2 at 20.0 nm"
+    dip = np.where((k > 0.0195) & (k < 0.0255), -0.2, np.where(k < 0.08, 0.9, 0.0))
+    words = _where(k, dip, 1 / 7, "1/7", 12.4)
+    crossing_nm = 1 / (0.019 + 0.001 * (0.9 - 1 / 7) / 1.1)
+    assert words.startswith(f"first below 1/7 at {crossing_nm:.1f} nm; ")
+    assert words.endswith("above up to 12.4 nm")
+    assert _where(k, line, 0.5, "1/2", None) == "nothing is resolved"
 
 
 def test_several_microscopes_are_drawn_one_after_the_other():

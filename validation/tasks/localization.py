@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
+NOTHING_ASKED = "not defined: no emitter shone brightly enough, away from the edge"
 POSITIVE = ("uncertainty_nm", "uncertainty_x_nm", "uncertainty_y_nm", "uncertainty_z_nm")
 
 
@@ -111,20 +112,25 @@ def _scores(task: str, c: Compared) -> Scores:
     own, everything = c.counts, c.counts_of_all
     asked = own.hits + own.missed
     claims = own.hits + own.false
+
+    def why(hint: str) -> str:
+        return hint if asked else NOTHING_ASKED
+
     scores = [
         Score("jaccard", own.jaccard, asked + own.false, "higher",
-              hint=f"{own.hits} hits, {own.missed} missed, {own.false} false finds"),
+              hint=why(f"{own.hits} hits, {own.missed} missed, {own.false} false finds")),
         Score("recall", own.recall, asked, "higher",
-              hint=f"{own.hits} of the {asked} emitters that are asked for were found"),
+              hint=why(f"{own.hits} of the {asked} emitters that are asked for were found")),
         Score("precision", own.precision, claims, "higher",
-              hint=f"{own.hits} of {claims} finds are emitters"),
+              hint=why(f"{own.hits} of {claims} finds are emitters")),
         Score("f1", own.f1, asked, "higher",
-              hint="recall and precision in one number (harmonic mean)"),
+              hint=why("recall and precision in one number (harmonic mean)")),
         *_places(c),
         Score("jaccard", everything.jaccard, len(c.true) + everything.false, "higher",
-              group="all", hint="as the challenge counts: every emitter, however dim"),
+              group="all", hint="as the challenge counts: every emitter, however dim"
+              if len(c.true) else "not defined: no emitter shone in view"),
         Score("jaccard", c.counts_at_best.jaccard, asked + own.false, "higher", group="optimal",
-              hint="finds matched so that there are as many pairs as can be"),
+              hint=why("finds matched so that there are as many pairs as can be")),
         *_by_neighbours(c),
         *_light(c),
     ]  # fmt: skip
@@ -135,7 +141,8 @@ def _places(c: Compared) -> list[Score]:
     """Return scores of the places: errors, bias, efficiency, bounds, coverage."""
     n, own = len(c.pairs), c.counts
     if not n:
-        return [Score("rmse_xy", None, 0, "lower", "nm", hint="not defined: none was found")]
+        hint = "not defined: none was found" if c.asked.any() else NOTHING_ASKED
+        return [Score("rmse_xy", None, 0, "lower", "nm", hint=hint)]
     rows, limit = c.bounded
     error = c.errors_nm()
     rmse = _rms(np.hypot(*error.T))
