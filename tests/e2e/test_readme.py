@@ -25,7 +25,7 @@ def test_there_are_two_commands_of_one_line_each() -> None:
     commands = [line for line in README.splitlines() if line.startswith("python3 -m venv")]
     assert len(commands) == 2
     assert commands[0].endswith("nanophantom run gold-on-ceria")
-    assert commands[1].endswith("pytest")
+    assert commands[1].endswith("pytest -n auto")
     assert len(README.splitlines()) < 80
 
 
