@@ -216,6 +216,8 @@ class SMLMAcquisition(Acquisition):
         whose: npt.NDArray[np.intp], blink: npt.NDArray[np.int32], n: int
     ) -> npt.NDArray[np.int32]:
         """Count the different bursts that each dye has in a frame; rows come in order of time."""
+        if len(whose) == n:  # each dye has one row
+            return np.ones(n, np.int32)
         order = np.argsort(whose, kind="stable")
         new = np.ones(len(order), bool)
         new[1:] = (np.diff(whose[order]) != 0) | (np.diff(blink[order]) != 0)

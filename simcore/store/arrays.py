@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,19 +37,41 @@ def file_image(fill: Callable[[h5py.File], None]) -> bytes:
 def write_stack(group: h5py.Group, name: str, stack: Array) -> None:
     """Write a stack of frames, one frame a chunk, each chunk with its own checksum.
 
-    Counts shrink well under gzip-1 with shuffle, which every HDF5 reader knows. The noise in the
-    last bits of floating-point images leaves little to gain, so those are stored plain.
+    Counts shrink well under gzip-1 with shuffle, which every HDF5 reader knows and whose stream
+    ends in a checksum. The noise in the last bits of floating-point images leaves little to gain,
+    so those are stored plain, with HDF5's own checksum.
     """
     stack = storable(stack, name)
     frame_bytes = max(1, stack.dtype.itemsize * math.prod(stack.shape[1:]))
     if stack.size == 0:
         group.create_dataset(name, data=stack)
         return
-    filters: dict[str, Any] = {"fletcher32": True}
-    if stack.dtype.kind in "biu":
-        filters |= {"shuffle": True, "compression": "gzip", "compression_opts": 1}
     frames = min(len(stack), max(1, _CHUNK_BYTES // frame_bytes))
-    group.create_dataset(name, data=stack, chunks=(frames, *stack.shape[1:]), **filters)
+    chunks = (frames, *stack.shape[1:])
+    if stack.dtype.kind not in "biu":
+        group.create_dataset(name, data=stack, chunks=chunks, fletcher32=True)
+        return
+    filters: dict[str, Any] = {"shuffle": True, "compression": "gzip", "compression_opts": 1}
+    dataset = group.create_dataset(name, stack.shape, stack.dtype, chunks=chunks, **filters)
+    for start in range(0, len(stack), frames):
+        chunk = _compressed(stack[start : start + frames], frames)
+        dataset.id.write_direct_chunk((start,) + (0,) * (stack.ndim - 1), chunk)
+
+
+def _compressed(frames: Array, of_chunk: int) -> bytes:
+    """Shuffle and deflate a chunk as HDF5 does it.
+
+    HDF5 would do it under a lock that stops all other threads; zlib lets them work. Of noisy
+    counts nothing repeats itself but the empty high bytes: looking for runs alone takes half the
+    time of looking for strings, and leaves less.
+    """
+    whole = frames
+    if len(frames) < of_chunk:  # the last chunk is a whole one too
+        whole = np.zeros((of_chunk, *frames.shape[1:]), frames.dtype)
+        whole[: len(frames)] = frames
+    single_bytes = np.ascontiguousarray(whole).view(np.uint8).reshape(-1, whole.dtype.itemsize)
+    deflate = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    return deflate.compress(single_bytes.T.tobytes()) + deflate.flush()
 
 
 def write_tables(group: h5py.Group, tables: Mapping[str, Table]) -> None:
