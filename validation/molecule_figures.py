@@ -140,7 +140,7 @@ def _found_against_true(c: Counted) -> Plate:
     caption = (
         "Left: the count of every cluster against the truth, with its interval; about one in "
         "twenty may miss the line. Right: the errors. The green band is what remains if every "
-        f"single burst were seen: {why}, and no analysis gets below it."
+        f"single burst were seen: {why}, and on average no analysis gets below it."
     )
     return Plate("Counted and true", caption, figure, wide=True)
 
